@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { CONFIG_STRING = 512 };
+enum { CONFIG_STRING = 512, CONFIG_KEYS_MAX = 192 };
 typedef char config_string[CONFIG_STRING];
 
 struct config_run {
@@ -142,6 +142,7 @@ struct config {
 	struct config_ppo ppo;
 	struct config_eval eval;
 	struct config_net net;
+	uint8_t given[CONFIG_KEYS_MAX]; /* per row of the table: 1 when a file or --set wrote it; presets leave those alone */
 };
 
 enum config_type { CONFIG_INT, CONFIG_FLOAT, CONFIG_BOOL, CONFIG_TEXT, CONFIG_CHOICE };
@@ -158,16 +159,31 @@ struct config_key {
 
 /* The table; *count rows, grouped by section. */
 const struct config_key *config_keys(size_t *count);
+/* The row of that name; NULL when there is none. */
+const struct config_key *config_find(const char *name);
+/* The value of a row as text, as config_write and --set spell it (without quotes). Floats are the shortest digits that
+ * read back to the same bits. */
+void config_value(const struct config *c, const struct config_key *key, char *out, size_t bytes);
+/* Name of the first key whose values differ, in the table's order; NULL when all are equal. */
+const char *config_difference(const struct config *a, const struct config *b);
 /* All defaults. */
 void config_defaults(struct config *c);
 /* Reads a YAML file over what is in *c. Duplicate or unknown keys, wrong types and values out of range are
- * ERR_FORMAT / ERR_RANGE naming file, line and key. */
+ * ERR_FORMAT / ERR_RANGE naming file, line and key. Text keys also take a list (`stages: [sft, ppo]`): it is joined
+ * with ", ". *c may be half written after an error. */
 int config_read(struct config *c, const char *path, struct err *e);
+/* The same from memory (a run's stored configuration); `name` stands for the file in messages. */
+int config_read_text(struct config *c, const char *text, size_t bytes, const char *name, struct err *e);
 /* "section.key=value", as `--set` takes it. */
 int config_set(struct config *c, const char *assignment, struct err *e);
-/* Cross-field rules (heads divide, groups fit, paths exist); called once after all reads. A preset fills the keys
- * that the file and --set left untouched, so it is applied at the first read, before the other keys. */
+/* Presets (ppo.preset) need no call: whenever that key is written, by file or --set, in any order, the keys that a
+ * preset owns and nobody has written go back to their defaults and then take the preset's values. */
+
+/* Cross-field rules (heads divide, groups fit, paths exist); called once after all reads. Paths are taken from the
+ * working directory, as on a command line. */
 int config_check(const struct config *c, struct err *e);
+/* 1 when run.stages names the stage. */
+int config_has_stage(const struct config *c, const char *stage);
 /* The complete configuration as YAML, readable by config_read to the same value. */
 void config_write(const struct config *c, FILE *f);
 /* docs/configuration.md: one table a section. */

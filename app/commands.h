@@ -1,0 +1,19 @@
+/* The subcommands of the program. Each parses its own options (options.h), so
+ * that `tenfold COMMAND --help` is the command's own page.
+ *
+ * A command returns 0 when all is well, a positive number to exit with it (diff:
+ * 1 when the runs differ), or a negative err_code with *e filled, which main
+ * prints and turns into the exit status (err_exit_status). argv[0] is the
+ * command's name. */
+#ifndef TENFOLD_APP_COMMANDS_H
+#define TENFOLD_APP_COMMANDS_H
+
+#include "core/base/err.h"
+
+int command_config(int argc, char **argv, struct err *e);
+int command_report(int argc, char **argv, struct err *e);
+int command_diff(int argc, char **argv, struct err *e);
+int command_digest(int argc, char **argv, struct err *e);
+int command_export(int argc, char **argv, struct err *e);
+
+#endif

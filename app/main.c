@@ -1,0 +1,67 @@
+/* The program: a table of subcommands. A new command is one row here and one
+ * line in commands.h. Only this file turns an error into text and an exit
+ * status. */
+#include "app/commands.h"
+#include "app/options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#ifndef TENFOLD_VERSION
+#define TENFOLD_VERSION "unknown"
+#endif
+
+static const struct command {
+	const char *name, *help;
+	int (*run)(int argc, char **argv, struct err *e);
+} commands[] = {
+	{"config", "Print the complete configuration, or the reference of all keys.", command_config},
+	{"report", "Write a run's report (or several runs overlaid) as one HTML page.", command_report},
+	{"diff", "Compare two runs: identical up to which step, and the first difference.", command_diff},
+	{"digest", "Print the hash of everything exact in a run.", command_digest},
+	{"export", "Write a run's comparisons or metrics as CSV, JSONL or TensorBoard files.", command_export},
+};
+
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_help(FILE *f)
+{
+	fputs("Tenfold aligns Mixture-of-Experts language models with PPO and groups of ten.\n\nUsage: tenfold COMMAND [arguments]\n\nCommands:\n", f);
+	for (int i = 0; i < COMMANDS; i++) fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].help);
+	fputs("\n`tenfold COMMAND --help` says more; docs/guide.md explains the parts and the exit codes.\n", f);
+}
+
+static int unknown(const char *name)
+{
+	const char *names[COMMANDS];
+	for (int i = 0; i < COMMANDS; i++) names[i] = commands[i].name;
+	fprintf(stderr, "tenfold: there is no command '%s'; the nearest is '%s' (tenfold --help lists all)\n", name,
+		options_nearest(name, names, COMMANDS));
+	return err_exit_status(ERR_FORMAT);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		print_help(stderr);
+		return err_exit_status(ERR_FORMAT);
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		print_help(stdout);
+		return 0;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		puts("tenfold " TENFOLD_VERSION);
+		return 0;
+	}
+	for (int i = 0; i < COMMANDS; i++) {
+		if (strcmp(argv[1], commands[i].name)) continue;
+		struct err e = {0};
+		int rc = commands[i].run(argc - 1, argv + 1, &e);
+		if (fflush(stdout) != 0 && rc >= 0) rc = err_set(&e, ERR_IO, "cannot write to the standard output");
+		if (rc >= 0) return rc;
+		fprintf(stderr, "tenfold %s: %s\n", commands[i].name, e.msg);
+		return err_exit_status(rc);
+	}
+	return unknown(argv[1]);
+}

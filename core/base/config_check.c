@@ -1,0 +1,195 @@
+/* Rules that tie several keys together, checked once when everything is read,
+ * before any process starts: a mistake is found in the first second, not when
+ * the first step needs the value. A message names both keys and the way out. */
+#include "core/base/config_internal.h"
+#include "core/base/fs.h"
+#include "core/base/group.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The next item of a comma separated list, without blanks around it; 0 at the end. An item that does not fit is cut. */
+static int next_item(const char **list, char *item, size_t bytes)
+{
+	const char *p = *list;
+	if (!*p) return 0;
+	size_t n = strcspn(p, ",");
+	*list = p + n + (p[n] == ',');
+	while (n && isspace((unsigned char)*p)) p++, n--;
+	while (n && isspace((unsigned char)p[n - 1])) n--;
+	snprintf(item, bytes, "%.*s", (int)n, p);
+	return 1;
+}
+
+int config_has_stage(const struct config *c, const char *stage)
+{
+	const char *p = c->run.stages;
+	char item[64];
+	while (next_item(&p, item, sizeof item))
+		if (!strcmp(item, stage)) return 1;
+	return 0;
+}
+
+static int check_stages(const struct config *c, struct err *e)
+{
+	static const char *const known[] = {"sft", "ppo", "eval"};
+	enum { KNOWN = sizeof known / sizeof known[0] };
+	int seen[KNOWN] = {0}, any = 0;
+	const char *p = c->run.stages;
+	char item[64];
+	while (next_item(&p, item, sizeof item)) {
+		int k = 0;
+		while (k < KNOWN && strcmp(item, known[k])) k++;
+		if (k == KNOWN) return err_set(e, ERR_RANGE, "run.stages: there is no stage '%s'; there are sft, ppo and eval", item);
+		if (seen[k]++) return err_set(e, ERR_RANGE, "run.stages names %s twice; each stage runs once", item);
+		any = 1;
+	}
+	return any ? 0 : err_set(e, ERR_RANGE, "run.stages is empty: name at least one of sft, ppo, eval");
+}
+
+static int check_model(const struct config_model *m, struct err *e)
+{
+	if (*m->init) {
+		if (!fs_exists(m->init)) return err_set(e, ERR_NOT_FOUND, "model.init: there is no folder %s", m->init);
+		return 0;
+	}
+	if (m->heads % m->kv_heads)
+		return err_set(e, ERR_RANGE, "model.heads (%lld) is not a multiple of model.kv_heads (%lld)", (long long)m->heads, (long long)m->kv_heads);
+	if (m->head_dim % 2)
+		return err_set(e, ERR_RANGE, "model.head_dim (%lld) is odd; rotary positions turn pairs of values", (long long)m->head_dim);
+	if (m->experts_per_token > m->experts)
+		return err_set(e, ERR_RANGE, "model.experts_per_token (%lld) is more than model.experts (%lld)", (long long)m->experts_per_token,
+			(long long)m->experts);
+	if (m->dense_layers > m->layers)
+		return err_set(e, ERR_RANGE, "model.dense_layers (%lld) is more than model.layers (%lld)", (long long)m->dense_layers, (long long)m->layers);
+	return 0;
+}
+
+static int check_file(const char *key, const char *path, struct err *e)
+{
+	return !*path || fs_exists(path) ? 0 : err_set(e, ERR_NOT_FOUND, "%s: there is no %s", key, path);
+}
+
+static int check_task(const struct config *c, struct err *e)
+{
+	int rc = 0;
+	TRY(check_file("task.prompts", c->task.prompts, e));
+	TRY(check_file("task.completions", c->task.completions, e));
+	TRY(check_file("tokenizer.path", c->tokenizer.path, e));
+	int own = !strcmp(c->task.name, "prompts");
+	if (own && !*c->task.prompts) return err_set(e, ERR_RANGE, "task.name is prompts: task.prompts must name their JSONL file");
+	if (own && config_has_stage(c, "sft") && !*c->task.completions)
+		return err_set(e, ERR_RANGE, "the stage sft needs task.completions, a JSONL file, with task.name prompts");
+	if (!own && *c->task.prompts) return err_set(e, ERR_RANGE, "task.prompts is used with task.name prompts only; it is %s", c->task.name);
+	if (!own && config_has_stage(c, "sft") && c->task.supervised < 1)
+		return err_set(e, ERR_RANGE, "the stage sft needs examples: task.supervised is 0");
+out:
+	return rc;
+}
+
+static int check_term(char *item, char names[][GROUP_TERM_NAME], int count, struct err *e)
+{
+	char *colon = strchr(item, ':'), *end;
+	if (!colon) return err_set(e, ERR_FORMAT, "reward.terms: '%s' has no weight; write name:weight", item);
+	*colon = 0;
+	size_t n = strlen(item);
+	while (n && isspace((unsigned char)item[n - 1])) item[--n] = 0;
+	if (n == 0 || n >= GROUP_TERM_NAME || strspn(item, "abcdefghijklmnopqrstuvwxyz0123456789_-") != n)
+		return err_set(e, ERR_FORMAT, "reward.terms: '%s' is no name: 1 to %d of a-z, 0-9, _ and -", item, GROUP_TERM_NAME - 1);
+	const char *weight = colon + 1;
+	while (isspace((unsigned char)*weight)) weight++;
+	double v = strtod(weight, &end);
+	if (end == weight || *end || !(v >= -1e9 && v <= 1e9))
+		return err_set(e, ERR_FORMAT, "reward.terms: the weight of %s, '%s', is not a finite number", item, weight);
+	for (int i = 0; i < count; i++)
+		if (!strcmp(names[i], item)) return err_set(e, ERR_RANGE, "reward.terms names %s twice; add the weights", item);
+	snprintf(names[count], GROUP_TERM_NAME, "%s", item);
+	return 0;
+}
+
+static int check_reward(const struct config_reward *r, struct err *e)
+{
+	char names[GROUP_TERMS_MAX][GROUP_TERM_NAME], item[128];
+	int count = 0, command = 0;
+	const char *p = r->terms;
+	while (next_item(&p, item, sizeof item)) {
+		if (count == GROUP_TERMS_MAX) return err_set(e, ERR_RANGE, "reward.terms has more than %d terms", GROUP_TERMS_MAX);
+		int rc = check_term(item, names, count, e);
+		if (rc < 0) return rc;
+		command |= !strcmp(names[count++], "command");
+	}
+	if (count == 0) return err_set(e, ERR_RANGE, "reward.terms is empty; for example \"verifier:1.0\"");
+	if (command && !*r->command) return err_set(e, ERR_RANGE, "reward.terms has the term command: reward.command must name a program");
+	if (!command && *r->command)
+		return err_set(e, ERR_RANGE, "reward.command is set and reward.terms has no term command; add \"command:1.0\"");
+	return 0;
+}
+
+static int check_rollout(const struct config *c, struct err *e)
+{
+	const struct config_rollout *r = &c->rollout;
+	if (r->min_new_tokens > r->max_new_tokens)
+		return err_set(e, ERR_RANGE, "rollout.min_new_tokens (%lld) is more than rollout.max_new_tokens (%lld)", (long long)r->min_new_tokens,
+			(long long)r->max_new_tokens);
+	if (!*c->model.init && r->max_new_tokens >= c->model.max_positions)
+		return err_set(e, ERR_RANGE, "rollout.max_new_tokens (%lld) leaves no room for a prompt in model.max_positions (%lld)",
+			(long long)r->max_new_tokens, (long long)c->model.max_positions);
+	return 0;
+}
+
+static int check_ppo(const struct config_ppo *p, struct err *e)
+{
+	int gae = !strcmp(p->advantage, "gae"), critic = strcmp(p->critic, "none") != 0;
+	if (p->prompts % p->minibatches)
+		return err_set(e, ERR_RANGE, "ppo.prompts (%lld) is not a multiple of ppo.minibatches (%lld)", (long long)p->prompts, (long long)p->minibatches);
+	if (gae && !critic) return err_set(e, ERR_RANGE, "ppo.advantage gae needs a critic; ppo.critic is none (head and separate are possible)");
+	if (!gae && critic)
+		return err_set(e, ERR_RANGE, "ppo.advantage %s uses no critic; set ppo.critic to none (it is %s)", p->advantage, p->critic);
+	if (!strcmp(p->kl_control, "adaptive") && p->kl_coef <= 0)
+		return err_set(e, ERR_RANGE, "ppo.kl_control adaptive multiplies ppo.kl_coef, which is 0: start above it");
+	if (p->dual_clip > 0 && p->dual_clip <= 1)
+		return err_set(e, ERR_RANGE, "ppo.dual_clip is %g; it limits only above 1 (0 is off)", p->dual_clip);
+	if (p->stale_steps <= p->lag)
+		return err_set(e, ERR_RANGE, "ppo.stale_steps (%lld) must be above ppo.lag (%lld), or every group is dropped as late", (long long)p->stale_steps,
+			(long long)p->lag);
+	return 0;
+}
+
+static int check_optim(const char *stage, const struct config_optim *o, int64_t steps, struct err *e)
+{
+	if (strcmp(o->schedule, "constant") && o->warmup >= steps)
+		return err_set(e, ERR_RANGE, "%s.optim.warmup (%lld) leaves nothing of the stage's %lld steps for the %s schedule", stage,
+			(long long)o->warmup, (long long)steps, o->schedule);
+	return 0;
+}
+
+static int check_endpoints(const char *key, const char *list, struct err *e)
+{
+	static const char *const known[] = {"tcp://", "ipc://", "inproc://"};
+	char item[CONFIG_STRING];
+	while (next_item(&list, item, sizeof item)) {
+		int ok = 0;
+		for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) ok |= !strncmp(item, known[i], strlen(known[i])) && item[strlen(known[i])];
+		if (!ok) return err_set(e, ERR_FORMAT, "%s: '%s' is no endpoint; write tcp://HOST:PORT or ipc://FILE", key, item);
+	}
+	return 0;
+}
+
+int config_check(const struct config *c, struct err *e)
+{
+	int rc = 0;
+	TRY(check_stages(c, e));
+	TRY(check_model(&c->model, e));
+	TRY(check_task(c, e));
+	TRY(check_rollout(c, e));
+	TRY(check_reward(&c->reward, e));
+	TRY(check_ppo(&c->ppo, e));
+	/* optimiser steps of PPO are counted in steps of the run, as the schedule is */
+	if (config_has_stage(c, "sft")) TRY(check_optim("sft", &c->sft.optim, c->sft.steps, e));
+	if (config_has_stage(c, "ppo")) TRY(check_optim("ppo", &c->ppo.optim, c->ppo.steps, e));
+	TRY(check_endpoints("net.learner", c->net.learner, e));
+	TRY(check_endpoints("net.rewards", c->net.rewards, e));
+out:
+	return rc;
+}

@@ -1,0 +1,169 @@
+/* The table of all configuration keys: the only list of them. The reader,
+ * --set, --help, docs/configuration.md and the copy saved with a run are driven
+ * by it, so a new key is one field in config.h and one row here.
+ *
+ * Defaults describe a small model that learns on two processor cores in
+ * minutes; ranges refuse what cannot work, not what is merely unwise. Ranges
+ * are inclusive and, being doubles, exact up to 2^53. */
+#include "core/base/config_internal.h"
+
+#define AT(field) offsetof(struct config, field)
+#define INT(name, field, standard, low, high, help) {name, CONFIG_INT, AT(field), standard, low, high, NULL, help}
+#define FLOAT(name, field, standard, low, high, help) {name, CONFIG_FLOAT, AT(field), standard, low, high, NULL, help}
+#define BOOL(name, field, standard, help) {name, CONFIG_BOOL, AT(field), standard, 0, 1, NULL, help}
+#define TEXT(name, field, standard, help) {name, CONFIG_TEXT, AT(field), standard, 0, 0, NULL, help}
+#define CHOICE(name, field, standard, choices, help) {name, CONFIG_CHOICE, AT(field), standard, 0, 0, choices, help}
+
+#define BIG 9007199254740992.0 /* 2^53 */
+
+/* The optimiser of a stage: the same keys under two sections. */
+#define OPTIM(section, peak, course, rise) \
+	FLOAT(#section ".optim.lr", section.optim.lr, peak, 0, 10, "Peak learning rate."), \
+	FLOAT(#section ".optim.weight_decay", section.optim.weight_decay, "0", 0, 1, \
+		"Decoupled weight decay (AdamW), on the matrices only."), \
+	FLOAT(#section ".optim.beta1", section.optim.beta1, "0.9", 0, 0.999999, "Decay of the first moment."), \
+	FLOAT(#section ".optim.beta2", section.optim.beta2, "0.95", 0, 0.999999, "Decay of the second moment."), \
+	FLOAT(#section ".optim.eps", section.optim.eps, "1e-8", 0, 1, "Term added to the root of the second moment."), \
+	FLOAT(#section ".optim.max_grad_norm", section.optim.max_grad_norm, "1", 0, 1e9, \
+		"Global norm above which gradients are scaled down; 0: never."), \
+	CHOICE(#section ".optim.schedule", section.optim.schedule, course, "constant|linear|cosine", \
+		"Course of the learning rate after the warm-up: constant, or down to 0 at the stage's last step."), \
+	INT(#section ".optim.warmup", section.optim.warmup, rise, 0, 1e9, \
+		"Steps in which the learning rate rises linearly from 0."), \
+	CHOICE(#section ".optim.adam", section.optim.adam, "pytorch", "pytorch|tensorflow", \
+		"Where eps goes: pytorch adds it to the bias-corrected root, tensorflow to the uncorrected one (as OpenAI's 2019 code does).")
+
+static const struct config_key table[] = {
+	TEXT("run.name", run.name, "", "Name of the run, shown in reports; empty: the configuration file's name."),
+	TEXT("run.stages", run.stages, "sft, ppo, eval", "Stages in order, separated by commas: sft, ppo, eval."),
+	INT("run.seed", run.seed, "1", 0, BIG, "Seed of everything random except the task's own data."),
+	CHOICE("run.device", run.device, "auto", "auto|cpu|cuda", "Where the model runs; auto takes a GPU where there is one."),
+	CHOICE("run.isa", run.isa, "auto", "auto|avx2|avx512|generic", "Instruction set of the CPU kernels; auto takes the best this processor has."),
+	INT("run.threads", run.threads, "0", 0, 256, "Threads a process; 0: processors divided by the roles that compute at once."),
+	INT("run.workers", run.workers, "2", 1, 256, "Rollout workers that `tenfold run` starts."),
+	INT("run.services", run.services, "1", 1, 64, "Reward services that `tenfold run` starts."),
+	INT("run.keep_checkpoints", run.keep_checkpoints, "2", 2, 1000, "Checkpoints kept; older ones are removed."),
+
+	TEXT("model.init", model.init, "", "Folder of a model to start from; empty: from scratch with the shape below."),
+	INT("model.width", model.width, "128", 8, 65536, "Width of the residual stream."),
+	INT("model.layers", model.layers, "3", 1, 256, "Transformer layers."),
+	INT("model.heads", model.heads, "4", 1, 256, "Query heads."),
+	INT("model.kv_heads", model.kv_heads, "4", 1, 256, "Key and value heads; fewer than heads: grouped-query attention."),
+	INT("model.head_dim", model.head_dim, "32", 2, 1024, "Width of a head; even, for the rotary positions."),
+	INT("model.experts", model.experts, "64", 1, 4096, "Routed experts a layer."),
+	INT("model.experts_per_token", model.experts_per_token, "4", 1, 64, "Routed experts that each token goes through."),
+	INT("model.expert_width", model.expert_width, "64", 1, 65536, "Hidden width of an expert (SwiGLU)."),
+	INT("model.shared_experts", model.shared_experts, "1", 0, 64, "Experts that every token goes through, as one of this many times the expert width."),
+	INT("model.dense_layers", model.dense_layers, "0", 0, 256, "The first so many layers have a dense feed-forward instead of experts."),
+	INT("model.dense_width", model.dense_width, "256", 1, 262144, "Hidden width of those dense layers."),
+	CHOICE("model.router", model.router, "softmax", "softmax|sigmoid", "Function from router logits to expert weights."),
+	BOOL("model.router_normalize", model.router_normalize, "true", "The chosen experts' weights are divided by their sum."),
+	BOOL("model.router_bias", model.router_bias, "false", "A bias per expert takes part in the choice only (loss-free balancing)."),
+	FLOAT("model.router_scale", model.router_scale, "1", 0, 1000, "Factor on the routed experts' weights."),
+	FLOAT("model.rope_theta", model.rope_theta, "10000", 1, 1e12, "Base of the rotary position embedding."),
+	FLOAT("model.norm_eps", model.norm_eps, "1e-5", 1e-12, 1, "Term under the root of RMS norms."),
+	FLOAT("model.init_std", model.init_std, "0.02", 0, 10, "Standard deviation of the initial weights."),
+	BOOL("model.qk_norm", model.qk_norm, "false", "Norms on queries and keys before the rotary positions."),
+	BOOL("model.tie_embeddings", model.tie_embeddings, "false", "The output layer is the embedding, transposed."),
+	INT("model.max_positions", model.max_positions, "2048", 8, 1048576, "Longest prompt and completion together, tokens."),
+
+	TEXT("tokenizer.path", tokenizer.path, "", "Folder or file of an existing tokenizer; empty: trained from the task's text."),
+	INT("tokenizer.vocab_size", tokenizer.vocab_size, "384", 258, 1048576, "Vocabulary of a tokenizer trained here: 256 bytes, the special tokens, and merges up to this size."),
+
+	CHOICE("task.name", task.name, "stack", "stack|prompts", "stack: write programs in the built-in stack language; prompts: your own JSONL file."),
+	TEXT("task.prompts", task.prompts, "", "JSONL of {\"prompt\": …}, for the task prompts."),
+	TEXT("task.completions", task.completions, "", "JSONL of {\"prompt\": …, \"completion\": …}, for supervised training with the task prompts."),
+	INT("task.seed", task.seed, "7", 0, BIG, "Seed of the generated task, apart from the run's."),
+	INT("task.train", task.train, "4000", 1, 1e8, "Training prompts."),
+	INT("task.heldout", task.heldout, "1024", 1, 1e8, "Held-out prompts; of other program structures than the training ones."),
+	INT("task.supervised", task.supervised, "2000", 0, 1e8, "Examples for supervised training."),
+	INT("task.levels", task.levels, "4", 1, 8, "Levels of difficulty generated, from the easiest."),
+	INT("task.tests", task.tests, "16", 1, 256, "Hidden tests a program has to pass."),
+	FLOAT("task.wrong", task.wrong, "0.5", 0, 1, "Share of the supervised examples that are wrong."),
+
+	OPTIM(sft, "0.002", "cosine", "20"),
+	INT("sft.steps", sft.steps, "300", 1, 1e9, "Optimiser steps of supervised training."),
+	INT("sft.batch", sft.batch, "64", 1, 1e6, "Sequences a step."),
+	CHOICE("sft.loss_on", sft.loss_on, "completion", "completion|all", "Tokens that the loss counts."),
+	FLOAT("sft.load_balance_coef", sft.load_balance_coef, "0.01", 0, 1000, "Weight of the load-balance loss of the router."),
+	FLOAT("sft.z_loss_coef", sft.z_loss_coef, "0", 0, 1000, "Weight of the router's z-loss (squared log-sum-exp of its logits)."),
+	FLOAT("sft.router_bias_rate", sft.router_bias_rate, "0", 0, 1, "Step of the loss-free balancing bias per optimiser step; 0: the bias stays."),
+	INT("sft.eval_every", sft.eval_every, "0", 0, 1e9, "Steps between measurements of the held-out loss; 0: at the end only."),
+
+	INT("rollout.group_size", rollout.group_size, "10", 2, 64, "Completions a prompt: the size of a group."),
+	INT("rollout.max_new_tokens", rollout.max_new_tokens, "32", 1, 1048576, "Longest completion, tokens."),
+	INT("rollout.min_new_tokens", rollout.min_new_tokens, "0", 0, 1048576, "Tokens before which the end token cannot be drawn."),
+	FLOAT("rollout.temperature", rollout.temperature, "1", 0.001, 100, "Divides the logits; log-probabilities are those of the resulting distribution."),
+	FLOAT("rollout.top_p", rollout.top_p, "1", 0.000001, 1, "Smallest set of tokens with this share of the probability; 1: all."),
+	INT("rollout.top_k", rollout.top_k, "0", 0, 1048576, "Most probable tokens kept; 0: all."),
+	TEXT("rollout.stop", rollout.stop, "", "Text that ends a completion; empty: only the end token does."),
+	INT("rollout.batch_groups", rollout.batch_groups, "32", 1, 65536, "Groups that one worker decodes together."),
+	FLOAT("rollout.lease_seconds", rollout.lease_seconds, "60", 0.1, 86400, "Time after which a leased prompt that has not come back goes to another worker."),
+
+	TEXT("reward.terms", reward.terms, "verifier:1.0", "Weighted sum of named terms, \"name:weight, name:weight\"; each is logged."),
+	TEXT("reward.command", reward.command, "", "Program for the term `command`: JSONL on stdin, one line of scores a group on stdout."),
+	CHOICE("reward.scorer", reward.scorer, "pointwise", "pointwise|group", "Learned reward models: see one candidate at a time, or the whole group."),
+	FLOAT("reward.timeout_seconds", reward.timeout_seconds, "2.5", 0.01, 86400, "Wait for a service's answer before asking again."),
+	INT("reward.retries", reward.retries, "3", 0, 1000, "Attempts at that pace before backing off."),
+	FLOAT("reward.backoff_max_seconds", reward.backoff_max_seconds, "32", 0.01, 86400, "Longest pause between further attempts; the pause doubles up to it."),
+	INT("reward.batch_groups", reward.batch_groups, "64", 1, 65536, "Groups that a service scores at once."),
+	BOOL("reward.shuffle", reward.shuffle, "false", "Control: the rewards are permuted within each group, so that nothing can be learned."),
+	FLOAT("reward.clip", reward.clip, "0", 0, 1e30, "Rewards are limited to plus and minus this; 0: not limited."),
+
+	CHOICE("ppo.preset", ppo.preset, "none", "none|oai2019|nplus2024|trl", "Details of a published system by name, for the keys not written here or by --set (table below)."),
+	OPTIM(ppo, "0.0003", "constant", "0"),
+	INT("ppo.steps", ppo.steps, "200", 1, 1e9, "Steps of the run; each samples, scores and learns from one batch."),
+	INT("ppo.prompts", ppo.prompts, "32", 1, 65536, "Prompts a step, each with a group of completions."),
+	INT("ppo.epochs", ppo.epochs, "1", 1, 1000, "Passes over a step's batch."),
+	INT("ppo.minibatches", ppo.minibatches, "2", 1, 65536, "Optimiser steps a pass: the prompts are divided into so many parts, whole groups each."),
+	INT("ppo.gradient_block", ppo.gradient_block, "8", 1, 65536, "Groups whose gradient is reduced alone before the blocks are added in order; part of the result's bits."),
+	INT("ppo.micro_batch", ppo.micro_batch, "8", 1, 65536, "Groups computed together, limited by memory; does not change the result."),
+	CHOICE("ppo.advantage", ppo.advantage, "gae", "gae|group|group_mean|leave_one_out", "gae: with a critic; group: (r-mean)/std of the group (GRPO); group_mean: without std (Dr. GRPO); leave_one_out: against the others' mean (RLOO)."),
+	FLOAT("ppo.gamma", ppo.gamma, "1", 0, 1, "Discount a token."),
+	FLOAT("ppo.lambda", ppo.lambda, "0.95", 0, 1, "GAE's lambda."),
+	FLOAT("ppo.clip", ppo.clip, "0.2", 0.000001, 1e6, "The policy's ratio is clipped to 1 minus this."),
+	FLOAT("ppo.clip_high", ppo.clip_high, "0", 0, 1e6, "The policy's ratio is clipped to 1 plus this (clip-higher, DAPO); 0: the same as clip."),
+	FLOAT("ppo.value_clip", ppo.value_clip, "0.2", 0, 1e6, "Values may move by this from the ones at sampling; 0: not clipped."),
+	FLOAT("ppo.value_coef", ppo.value_coef, "0.1", 0, 1000, "Weight of the value loss (half the squared error)."),
+	FLOAT("ppo.entropy_coef", ppo.entropy_coef, "0", -1000, 1000, "Weight of the entropy bonus."),
+	FLOAT("ppo.dual_clip", ppo.dual_clip, "0", 0, 1000, "Lower limit of the objective for negative advantages, as a multiple of them (Ye et al. 2020; 3 in verl); 0: off."),
+	FLOAT("ppo.kl_coef", ppo.kl_coef, "0.02", 0, 1000, "Weight of the divergence from the reference policy; the start value under adaptive control."),
+	CHOICE("ppo.kl_estimator", ppo.kl_estimator, "k1", "k1|k2|k3", "k1: log ratio; k2: half its square; k3: exp(-k1)-1+k1."),
+	CHOICE("ppo.kl_in", ppo.kl_in, "reward", "reward|loss", "The divergence is subtracted from each token's reward, or added to the loss."),
+	CHOICE("ppo.kl_control", ppo.kl_control, "fixed", "fixed|adaptive", "adaptive: the weight follows kl_target (Ziegler et al. 2019, section 2.2)."),
+	FLOAT("ppo.kl_target", ppo.kl_target, "6", 0.000001, 1e6, "Divergence per completion that adaptive control aims at, nats."),
+	FLOAT("ppo.kl_horizon", ppo.kl_horizon, "10000", 1, 1e12, "Completions over which adaptive control corrects."),
+	FLOAT("ppo.kl_stop", ppo.kl_stop, "0", 0, 1e6, "Approximate divergence from the sampling policy above which the step's remaining minibatches are skipped; 0: never."),
+	CHOICE("ppo.whiten_rewards", ppo.whiten_rewards, "none", "none|keep_mean|full", "Token rewards are scaled to variance 1, with the mean kept or removed."),
+	CHOICE("ppo.whiten_advantages", ppo.whiten_advantages, "minibatch", "none|minibatch|batch", "Advantages are brought to mean 0 and variance 1 over each minibatch or the whole batch."),
+	CHOICE("ppo.eos_rule", ppo.eos_rule, "replace", "none|replace|subtract", "A completion without its end token: score kept, replaced by minus eos_penalty, or lowered by it."),
+	FLOAT("ppo.eos_penalty", ppo.eos_penalty, "0", 0, 1e6, "See eos_rule. With replace, 0 scores an unfinished completion like a program that fails every test."),
+	CHOICE("ppo.score_at", ppo.score_at, "last", "last|eos_plus_one", "Token that receives the score: the last one, or the one after it (where the summarisation code of 2024 puts it)."),
+	CHOICE("ppo.loss_average", ppo.loss_average, "token", "token|sequence", "Mean over all tokens of the minibatch, or mean of per-completion means."),
+	CHOICE("ppo.critic", ppo.critic, "head", "separate|head|none", "Values from a model of their own, from a head on the policy, or none (advantages of the group kinds)."),
+	INT("ppo.critic_warmup", ppo.critic_warmup, "0", 0, 1e9, "First steps in which only the critic learns."),
+	FLOAT("ppo.critic_lr", ppo.critic_lr, "0", 0, 10, "The critic's learning rate; 0: the policy's."),
+	FLOAT("ppo.load_balance_coef", ppo.load_balance_coef, "0.01", 0, 1000, "Weight of the load-balance loss of the router."),
+	FLOAT("ppo.z_loss_coef", ppo.z_loss_coef, "0", 0, 1000, "Weight of the router's z-loss."),
+	FLOAT("ppo.router_bias_rate", ppo.router_bias_rate, "0", 0, 1, "Step of the loss-free balancing bias per optimiser step; 0: the bias stays."),
+	INT("ppo.lag", ppo.lag, "0", 0, 16, "Step k samples from the weights of step k-1-lag; above 0, sampling and learning overlap."),
+	INT("ppo.checkpoint_every", ppo.checkpoint_every, "20", 1, 1e9, "Steps between checkpoints."),
+	INT("ppo.eval_every", ppo.eval_every, "20", 0, 1e9, "Steps between measurements of the held-out pass rate; 0: at the end only."),
+	INT("ppo.stale_steps", ppo.stale_steps, "2", 1, 1e6, "Groups handed in later than this many steps are dropped, and said so."),
+
+	INT("eval.tasks", eval.tasks, "0", 0, 1e8, "Held-out prompts evaluated; 0: all."),
+	INT("eval.best_of", eval.best_of, "10", 0, 64, "Samples a prompt for the best-of baseline; 0: no baseline."),
+
+	TEXT("net.learner", net.learner, "", "Endpoint that the learner binds and workers connect to; empty: private to the run, on this machine."),
+	TEXT("net.rewards", net.rewards, "", "Endpoints of the reward services, separated by commas; empty: private to the run."),
+	INT("net.max_message_mib", net.max_message_mib, "64", 1, 2047, "Largest message accepted, MiB."),
+	FLOAT("net.heartbeat_seconds", net.heartbeat_seconds, "1", 0.05, 3600, "Time between signs of life of a role."),
+};
+
+_Static_assert(sizeof table / sizeof table[0] <= CONFIG_KEYS_MAX, "raise CONFIG_KEYS_MAX");
+
+const struct config_key *config_keys(size_t *count)
+{
+	*count = sizeof table / sizeof table[0];
+	return table;
+}

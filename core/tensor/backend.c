@@ -1,0 +1,26 @@
+/* Opening a backend by name, and the kernel fingerprint's home. */
+#include "core/tensor/backend.h"
+
+#include <string.h>
+
+int backend_open(struct backend **out, const struct backend_options *o, struct err *e)
+{
+	*out = NULL;
+	if (!strcmp(o->device, "auto") || !strcmp(o->device, "cpu")) return cpu_backend_open(out, o, e);
+	return err_set(e, ERR_RANGE, "run.device: %s is not built into this program; use cpu or auto", o->device);
+}
+
+void backend_close(struct backend *b)
+{
+	if (b) b->close(b);
+}
+
+const struct ops *backend_ops(const struct backend *b)
+{
+	return b->ops;
+}
+
+int backend_threads(const struct backend *b)
+{
+	return b->threads;
+}

@@ -1,0 +1,15 @@
+/* What every backend's own struct begins with. Internal to core/tensor. */
+#ifndef TENFOLD_TENSOR_BACKEND_H
+#define TENFOLD_TENSOR_BACKEND_H
+
+#include "core/tensor/ops.h"
+
+struct backend {
+	const struct ops *ops;
+	void (*close)(struct backend *);
+	int threads;
+};
+
+int cpu_backend_open(struct backend **out, const struct backend_options *, struct err *);
+
+#endif

@@ -1,0 +1,173 @@
+/* The CPU backend: which build of the kernels to use, memory, and the cache of
+ * packed weights.
+ *
+ * Packed panels [out/32][in][32] let 32 outputs advance together while each
+ * keeps one accumulator and the reduction stays in order. A pack is made when a
+ * matrix is first used after weights_changed() and replaced in place, so after
+ * the first step nothing is allocated. Weights that are still packed from a
+ * released tensor are dropped with it. */
+#include "core/tensor/cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static size_t pack_slot(const struct cpu_pack *packs, size_t slots, const void *key)
+{
+	size_t i = ((uintptr_t)key >> 6) * 0x9E3779B97F4A7C15ull % slots;
+	while (packs[i].key && packs[i].key != key) i = (i + 1) % slots;
+	return i;
+}
+
+static void pack_grow(struct cpu_backend *b)
+{
+	size_t slots = b->pack_slots ? b->pack_slots * 2 : 64;
+	struct cpu_pack *packs = calloc(slots, sizeof *packs);
+	CHECK(packs, "out of memory for the table of packed weights");
+	for (size_t i = 0; i < b->pack_slots; i++)
+		if (b->packs[i].key) packs[pack_slot(packs, slots, b->packs[i].key)] = b->packs[i];
+	free(b->packs);
+	b->packs = packs;
+	b->pack_slots = slots;
+}
+
+struct pack_job {
+	const float *w;
+	float *out;
+	int64_t out_rows, cols, panels; /* of one matrix */
+};
+
+static void pack_task(void *arg, int task, int thread)
+{
+	(void)thread;
+	const struct pack_job *j = arg;
+	int64_t matrix = task / j->panels, panel = task % j->panels;
+	const float *w = j->w + (matrix * j->out_rows + panel * PANEL) * j->cols;
+	float *out = j->out + (int64_t)task * j->cols * PANEL;
+	int64_t rows = j->out_rows - panel * PANEL;
+	if (rows > PANEL) rows = PANEL;
+	for (int64_t c0 = 0; c0 < j->cols; c0 += 16) {
+		int64_t c1 = c0 + 16 < j->cols ? c0 + 16 : j->cols;
+		for (int64_t r = 0; r < PANEL; r++)
+			for (int64_t c = c0; c < c1; c++) out[c * PANEL + r] = r < rows ? w[r * j->cols + c] : 0.0f;
+	}
+}
+
+const float *cpu_packed(struct cpu_backend *b, struct tensor w, int64_t matrices)
+{
+	CHECK(w.dtype == DTYPE_F32, "weights of dtype %d on the CPU", (int)w.dtype);
+	CHECK(matrices > 0 && w.rows % matrices == 0, "%lld rows are not %lld matrices", (long long)w.rows, (long long)matrices);
+	if (b->pack_count * 2 >= b->pack_slots) pack_grow(b);
+	struct cpu_pack *p = &b->packs[pack_slot(b->packs, b->pack_slots, w.data)];
+	int64_t out_rows = w.rows / matrices, panels = (out_rows + PANEL - 1) / PANEL;
+	size_t bytes = (size_t)(matrices * panels * PANEL * w.cols) * sizeof(float);
+	if (p->key && p->version == b->version && p->matrices == matrices && p->bytes == bytes) return p->data;
+	if (!p->key) b->pack_count++;
+	if (p->bytes != bytes) {
+		free(p->data);
+		p->data = aligned_alloc(64, (bytes + 63) / 64 * 64);
+		CHECK(p->data, "out of memory: %zu bytes to pack a weight of %lld x %lld", bytes, (long long)w.rows, (long long)w.cols);
+	}
+	*p = (struct cpu_pack){w.data, matrices, b->version, bytes, p->data};
+	struct pack_job job = {w.data, p->data, out_rows, w.cols, panels};
+	pool_run(b->pool, (int)(matrices * panels), pack_task, &job);
+	return p->data;
+}
+
+void *cpu_scratch(struct cpu_backend *b, int thread, size_t bytes)
+{
+	if (b->scratch_bytes[thread] < bytes) {
+		free(b->scratch[thread]);
+		bytes = (bytes + 4095) / 4096 * 4096;
+		b->scratch[thread] = aligned_alloc(64, bytes);
+		CHECK(b->scratch[thread], "out of memory: %zu bytes of scratch", bytes);
+		b->scratch_bytes[thread] = bytes;
+	}
+	return b->scratch[thread];
+}
+
+void *cpu_alloc(struct backend *b, size_t bytes)
+{
+	(void)b;
+	size_t n = (bytes + 63) / 64 * 64;
+	if (n < bytes) return NULL;
+	void *p = aligned_alloc(64, n ? n : 64);
+	if (p) memset(p, 0, n);
+	return p;
+}
+
+void cpu_release(struct backend *base, void *p)
+{
+	(void)base;
+	free(p);
+	cpu_weights_changed(base);
+}
+
+void cpu_copy(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+	(void)b;
+	if (bytes) memmove(dst, src, bytes);
+}
+
+void cpu_zero(struct backend *b, void *dst, size_t bytes)
+{
+	(void)b;
+	memset(dst, 0, bytes);
+}
+
+void cpu_weights_changed(struct backend *b)
+{
+	cpu_of(b)->version++;
+}
+
+static void cpu_close(struct backend *base)
+{
+	struct cpu_backend *b = cpu_of(base);
+	for (size_t i = 0; i < b->pack_slots; i++) free(b->packs[i].data);
+	for (int i = 0; b->scratch && i < base->threads; i++) free(b->scratch[i]);
+	free(b->packs);
+	free(b->scratch);
+	free(b->scratch_bytes);
+	pool_close(b->pool);
+	free(b);
+}
+
+static const struct ops *cpu_choose(const char *isa, struct err *e)
+{
+	int any = !strcmp(isa, "auto");
+	int has512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+		     __builtin_cpu_supports("avx512bw");
+	int has2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+	if (!strcmp(isa, "avx512") || (any && has512)) {
+		if (has512) return &cpu_ops_avx512;
+		err_set(e, ERR_RANGE, "run.isa: this processor has no AVX-512 (f, vl, dq, bw); use auto");
+		return NULL;
+	}
+	if (!strcmp(isa, "avx2") || (any && has2)) {
+		if (has2) return &cpu_ops_avx2;
+		err_set(e, ERR_RANGE, "run.isa: this processor has no AVX2 with FMA; use auto");
+		return NULL;
+	}
+	if (!strcmp(isa, "generic") || any) return &cpu_ops_generic;
+	err_set(e, ERR_RANGE, "run.isa: %s is none of auto, avx512, avx2, generic", isa);
+	return NULL;
+}
+
+int cpu_backend_open(struct backend **out, const struct backend_options *o, struct err *e)
+{
+	const struct ops *ops = cpu_choose(o->isa ? o->isa : "auto", e);
+	if (!ops) return ERR_RANGE;
+	if (o->threads < 0 || o->threads > 256) return err_set(e, ERR_RANGE, "run.threads: %d is not between 0 and 256", o->threads);
+	struct cpu_backend *b = calloc(1, sizeof *b);
+	CHECK(b, "out of memory for a backend");
+	b->base.ops = ops;
+	b->base.close = cpu_close;
+	b->pool = pool_open(o->threads);
+	b->base.threads = pool_threads(b->pool);
+	b->version = 1;
+	b->scratch = calloc((size_t)b->base.threads, sizeof *b->scratch);
+	b->scratch_bytes = calloc((size_t)b->base.threads, sizeof *b->scratch_bytes);
+	CHECK(b->scratch && b->scratch_bytes, "out of memory for a backend");
+	pack_grow(b);
+	*out = &b->base;
+	return 0;
+}

@@ -1,0 +1,48 @@
+/* The CPU backend's inside: a thread pool, scratch for each thread, and the
+ * cache of packed weights. Internal to core/tensor/cpu. */
+#ifndef TENFOLD_TENSOR_CPU_H
+#define TENFOLD_TENSOR_CPU_H
+
+#include "core/base/pool.h"
+#include "core/tensor/backend.h"
+
+enum { PANEL = 32 }; /* outputs of a packed panel: two vectors of 16 lanes */
+
+struct cpu_pack {
+	const void *key;  /* the weights' address */
+	int64_t matrices; /* stacked */
+	uint64_t version; /* of the weights when packed */
+	size_t bytes;
+	float *data;      /* [matrices][ceil(out/32)][in][32] */
+};
+
+struct cpu_backend {
+	struct backend base;
+	struct pool *pool;
+	uint64_t version;       /* rises with weights_changed */
+	struct cpu_pack *packs; /* open addressing by key */
+	size_t pack_slots, pack_count;
+	char **scratch;         /* one growing buffer per thread */
+	size_t *scratch_bytes;
+};
+
+static inline struct cpu_backend *cpu_of(struct backend *b)
+{
+	return (struct cpu_backend *)b;
+}
+
+/* Panels of `matrices` stacked [rows/matrices, cols] matrices, packed now when absent or stale. Main thread only. */
+const float *cpu_packed(struct cpu_backend *, struct tensor w, int64_t matrices);
+/* 64-byte aligned memory of this thread, valid until its next call. */
+void *cpu_scratch(struct cpu_backend *, int thread, size_t bytes);
+
+/* The tables of the three builds. */
+extern const struct ops cpu_ops_avx512, cpu_ops_avx2, cpu_ops_generic;
+
+void *cpu_alloc(struct backend *, size_t bytes);
+void cpu_release(struct backend *, void *);
+void cpu_copy(struct backend *, void *dst, const void *src, size_t bytes);
+void cpu_zero(struct backend *, void *dst, size_t bytes);
+void cpu_weights_changed(struct backend *);
+
+#endif

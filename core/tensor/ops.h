@@ -1,0 +1,231 @@
+/* The operations: one const table of functions that a backend fills. The model
+ * is written once against it.
+ *
+ * Rules every backend keeps (the reasons are in docs/exactness.md):
+ *  - Batch-invariant: the bits of a row depend on that row alone, never on the
+ *    number of rows, on neighbours, on threads or on the instruction set.
+ *  - Matrix products: one accumulator per output, reduction index strictly in
+ *    order, fused multiply-add; weight gradients run over rows in order and
+ *    continue from what is already in the gradient.
+ *  - Backward operations ADD into gradients (dx, dw); forward operations write,
+ *    unless a comment says add.
+ *  - Integer arrays (ids, positions, page tables, routing) are in backend memory too.
+ *
+ * Dimensions: T rows (tokens in packed order), C width, H query heads, J
+ * key/value heads, D head size, E experts, K chosen experts, I expert width,
+ * V vocabulary. A wrong shape is the caller's mistake and is CHECKed. */
+#ifndef TENFOLD_TENSOR_OPS_H
+#define TENFOLD_TENSOR_OPS_H
+
+#include "core/base/err.h"
+#include "core/tensor/tensor.h"
+
+struct backend;
+
+/* A page of the KV cache, a block of attention and a unit of sparse attention: positions [64b, 64b+64). */
+enum { KV_PAGE = 64 };
+
+struct linear_args {
+	struct tensor x;    /* [T, in] */
+	struct tensor w;    /* [out, in] */
+	const float *bias;  /* [out] or NULL */
+	struct tensor y;    /* [T, out]; forward result */
+	int add;            /* forward: y += instead of y = (residual) */
+	struct tensor dy;   /* [T, out] */
+	struct tensor dx;   /* [T, in], added; data NULL: not wanted */
+	struct tensor dw;   /* [out, in], added; data NULL: not wanted (frozen) */
+	float *dbias;       /* [out], added; or NULL */
+};
+
+struct norm_args {
+	struct tensor x;   /* [T, C] */
+	const float *w;    /* [C] */
+	float eps;
+	struct tensor y;   /* [T, C] */
+	float *rstd;       /* [T]; written by forward, read by backward */
+	struct tensor dy, dx; /* dx added */
+	float *dw;         /* [C], added; NULL: frozen */
+};
+
+struct rope_args {
+	struct tensor x;       /* [T, heads*D], rotated in place */
+	int heads, head_dim;   /* D */
+	int first, dims;       /* rotates elements first .. first+dims of each head */
+	int interleaved;       /* 0: pairs (i, i+dims/2), Hugging Face style; 1: pairs (2i, 2i+1) */
+	const int32_t *pos;    /* [T] */
+	const float *cos, *sin; /* [max_positions, dims/2] */
+	int inverse;           /* backward: rotate by the negative angle */
+};
+
+/* Pages: k [pages, J, Dk, 64] (transposed, so that lanes run over keys), v [pages, J, 64, Dv]. */
+struct kv_args {
+	float *k_pages, *v_pages;
+	int kv_heads, dk, dv;
+	struct tensor k;       /* [T, J*Dk] */
+	struct tensor v;       /* [T, J*Dv] */
+	int64_t writes;        /* entries; a row may be written to several pages (a prompt's tail, copied to each completion) */
+	const int32_t *row, *page, *slot; /* [writes] */
+};
+
+struct attention_args {
+	struct tensor q;        /* [T, H*Dk] */
+	int heads, kv_heads, dk, dv;
+	float scale;
+	const float *k_pages, *v_pages;
+	const int32_t *tables;  /* [S, table_stride]: pages of a sequence in position order */
+	int table_stride;
+	const int32_t *row_seq; /* [T] row of `tables` */
+	const int32_t *row_pos; /* [T] position: keys 0..pos are visible */
+	const uint8_t *blocks;  /* [T, J, table_stride] 1: visit the block; NULL: all (dense). Block of pos itself is always visited */
+	struct tensor out;      /* [T, H*Dv] */
+	float *lse;             /* [T, H] log-sum-exp, for backward; NULL in inference */
+	/* backward */
+	struct tensor dout, dq; /* dq added */
+	float *dk_pages, *dv_pages; /* same layout as the pages, added */
+	int64_t sets;               /* runs of rows that share no page with rows of another run (groups) */
+	const int64_t *set_rows;    /* HOST memory, [sets+1]: first row of each run */
+};
+
+enum router_kind { ROUTER_SOFTMAX = 0, ROUTER_SIGMOID = 1 };
+
+struct router_args {
+	struct tensor logits;   /* [T, E] */
+	enum router_kind kind;
+	int chosen;             /* K */
+	int normalize;          /* weights sum to 1 before scaling */
+	float scale;
+	const float *bias;      /* [E] added for the choice only, or NULL */
+	float *probs;           /* [T, E] scores (softmax or sigmoid) */
+	float *lse;             /* [T] log-sum-exp of the logits (z-loss) */
+	int32_t *expert;        /* [T, K] ordered by weight descending, then index; ties of the choice go to the lower index */
+	float *weight;          /* [T, K] */
+	/* backward */
+	const float *dweight;      /* [T, K] */
+	const float *dprob_balance; /* [E]: gradient of the load-balance loss for every row's probability, or NULL */
+	float z_scale;             /* gradient of z-loss: dlogit += z_scale * 2 * lse * softmax */
+	struct tensor dlogits;     /* [T, E], written */
+};
+
+struct experts_args {
+	struct tensor x;                 /* [T, C] */
+	int experts, chosen;             /* E, K */
+	const int32_t *expert;           /* [T, K] */
+	const float *weight;             /* [T, K] */
+	struct tensor gate, up;          /* [E*I, C] */
+	struct tensor down;              /* [E*C, I] */
+	struct tensor out;               /* [T, C]; added: shared experts come first, then the chosen in their order */
+	/* kept from forward to backward, all in expert-sorted order */
+	int32_t *order;                  /* [3*T*K]: t*K+k of each sorted row, its inverse, row of x of each sorted row */
+	int32_t *offset;                 /* [E+1] */
+	struct tensor g, u;              /* [T*K, I] pre-activations */
+	struct tensor work;              /* [T*K, C + 3*I] scratch */
+	/* backward */
+	struct tensor dout, dx;          /* dx added */
+	float *dweight;                  /* [T, K], written */
+	struct tensor dgate, dup, ddown; /* added; data NULL: frozen */
+};
+
+struct swiglu_args {
+	struct tensor g, u, a; /* [T, I]: a = silu(g)*u */
+	struct tensor da, dg, du; /* backward: dg, du written */
+};
+
+/* The vocabulary in one pass: log-probability and entropy of softmax(x·wᵀ/temperature) restricted to the
+ * top-k / top-p set (the distribution that is sampled from). Rows whose target is negative are ignored. */
+struct head_args {
+	struct tensor x;         /* [T, C] */
+	struct tensor w;         /* [V, C] */
+	const int32_t *target;   /* [T] */
+	const int32_t *forbidden; /* [T] token that could not come at this row, or -1; NULL: none */
+	float temperature;       /* > 0 */
+	int top_k;               /* 0: off */
+	float top_p;             /* 1: off */
+	float *logprob;          /* [T] */
+	float *entropy;          /* [T] */
+	float *work;             /* [head_rows, V] scratch */
+	int64_t work_rows;       /* rows of work; rows are taken in chunks of this */
+	const float *dlogprob;   /* [T] */
+	const float *dentropy;   /* [T] or NULL */
+	struct tensor dx, dw;    /* added; dw.data NULL: frozen */
+};
+
+struct sample_args {
+	struct tensor logits;    /* [n, V] (raw); overwritten */
+	float temperature;       /* 0: greedy (the log-probability is then that of temperature 1) */
+	int top_k;
+	float top_p;
+	const float *uniform;    /* [n] in [0,1) */
+	const int32_t *forbidden; /* [n] token that may not come (the end token before min_new_tokens) or -1; NULL: none */
+	int32_t *token;          /* [n] */
+	float *logprob;          /* [n] */
+};
+
+struct adamw_args {
+	float *w, *g, *m, *v;    /* [n] */
+	int64_t n;
+	float lr, beta1, beta2, eps, weight_decay;
+	float grad_scale;        /* gradient is multiplied by this (clipping) */
+	int64_t step;            /* from 1 */
+	int tensorflow;          /* 1: eps is not bias-corrected (TensorFlow); 0: PyTorch */
+};
+
+struct ops {
+	const char *name; /* cpu-avx512, cpu-avx2, cpu-generic, cuda-sm90 … */
+
+	/* memory: zeroed; NULL when out of memory */
+	void *(*alloc)(struct backend *, size_t bytes);
+	void (*release)(struct backend *, void *);
+	void (*upload)(struct backend *, void *dst, const void *src, size_t bytes);
+	void (*download)(struct backend *, void *dst, const void *src, size_t bytes);
+	void (*copy)(struct backend *, void *dst, const void *src, size_t bytes);
+	void (*zero)(struct backend *, void *dst, size_t bytes);
+	/* packed or converted forms of weights are stale from now on */
+	void (*weights_changed)(struct backend *);
+
+	void (*embedding_forward)(struct backend *, struct tensor table, const int32_t *ids, struct tensor y);
+	void (*embedding_backward)(struct backend *, struct tensor dtable, const int32_t *ids, struct tensor dy);
+	void (*norm_forward)(struct backend *, const struct norm_args *);
+	void (*norm_backward)(struct backend *, const struct norm_args *);
+	void (*rope)(struct backend *, const struct rope_args *);
+	void (*linear_forward)(struct backend *, const struct linear_args *);
+	void (*linear_backward)(struct backend *, const struct linear_args *);
+	void (*kv_write)(struct backend *, const struct kv_args *);
+	/* k[row] += page slot for each entry in order: the transpose of kv_write, for gradients */
+	void (*kv_read_add)(struct backend *, const struct kv_args *);
+	/* copies one page to another, all heads */
+	void (*kv_copy)(struct backend *, const struct kv_args *, int32_t from, int32_t to);
+	void (*attention_forward)(struct backend *, const struct attention_args *);
+	void (*attention_backward)(struct backend *, const struct attention_args *);
+	void (*router_forward)(struct backend *, const struct router_args *);
+	void (*router_backward)(struct backend *, const struct router_args *);
+	void (*experts_forward)(struct backend *, const struct experts_args *);
+	void (*experts_backward)(struct backend *, const struct experts_args *);
+	void (*swiglu_forward)(struct backend *, const struct swiglu_args *);
+	void (*swiglu_backward)(struct backend *, const struct swiglu_args *);
+	void (*head_forward)(struct backend *, const struct head_args *);
+	void (*head_backward)(struct backend *, const struct head_args *);
+	void (*sample)(struct backend *, const struct sample_args *);
+	void (*add)(struct backend *, float *y, const float *x, int64_t n); /* y += x */
+	/* y[i] = x[rows[i]] */
+	void (*gather_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
+	/* y[rows[i]] += x[i] in order of i */
+	void (*scatter_add_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
+	double (*sum_squares)(struct backend *, const float *x, int64_t n); /* fixed tree; not finite when x is not */
+	void (*adamw)(struct backend *, const struct adamw_args *);
+};
+
+/* device: auto, cpu (cuda: refused by name until built in). isa: auto, avx512, avx2, generic; threads: 0: all. */
+struct backend_options {
+	const char *device, *isa;
+	int threads;
+};
+int backend_open(struct backend **out, const struct backend_options *, struct err *);
+void backend_close(struct backend *);
+const struct ops *backend_ops(const struct backend *);
+int backend_threads(const struct backend *);
+
+/* Kernel fingerprint: a hash over the results of every operation on fixed inputs. Two processes with the same
+ * fingerprint compute the same bits. */
+void backend_fingerprint(struct backend *, char hex[33]);
+
+#endif

@@ -1,0 +1,135 @@
+/* Activation buffers: registered by shape, allocated once for the largest batch
+ * seen. Without `keep` the layers share buffers, since nothing is read back. */
+#include "policy/activations.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { HEAD_ROWS = 512 };
+
+struct activations *activations_open(const struct model *m, int keep)
+{
+	struct activations *a = calloc(1, sizeof *a);
+	CHECK(a, "out of memory for activations");
+	a->model = m;
+	a->keep = keep;
+	a->layer = calloc((size_t)m->shape.layers, sizeof *a->layer);
+	CHECK(a->layer, "out of memory for activations");
+	return a;
+}
+
+static void release(struct activations *a)
+{
+	for (int i = 0; i < a->owned_count; i++) a->model->ops->release(a->model->backend, a->owned[i]);
+	a->owned_count = 0;
+	a->bytes = 0;
+}
+
+void activations_close(struct activations *a)
+{
+	if (!a) return;
+	release(a);
+	free(a->owned);
+	free(a->layer);
+	free(a);
+}
+
+size_t activations_bytes(const struct activations *a)
+{
+	return a->bytes;
+}
+
+static void *get(struct activations *a, int64_t count)
+{
+	size_t bytes = (size_t)count * 4;
+	void *p = a->model->ops->alloc(a->model->backend, bytes);
+	CHECK(p, "out of memory: activations need %zu bytes more than the %zu already taken; lower ppo.micro_batch, sft.batch or rollout.batch_groups",
+	      bytes, a->bytes);
+	if (a->owned_count == a->owned_cap) {
+		a->owned_cap = a->owned_cap ? a->owned_cap * 2 : 64;
+		a->owned = realloc(a->owned, (size_t)a->owned_cap * sizeof *a->owned);
+		CHECK(a->owned, "out of memory for activations");
+	}
+	a->owned[a->owned_count++] = p;
+	a->bytes += bytes;
+	return p;
+}
+
+static void layer_buffers(struct activations *a, struct layer_acts *l, int64_t layer, int64_t t, int64_t pages)
+{
+	const struct shape *s = &a->model->shape;
+	int64_t c = s->width, hq = s->heads * s->head_dim, hk = s->kv_heads * s->head_dim, hv = s->kv_heads * s->value_dim;
+	l->x = get(a, t * c);
+	l->n1 = get(a, t * c), l->rstd1 = get(a, t);
+	l->q = get(a, t * hq), l->k = get(a, t * hk), l->v = get(a, t * hv);
+	if (s->qk_norm && a->keep) {
+		l->q_raw = get(a, t * hq), l->k_raw = get(a, t * hk);
+		l->q_rstd = get(a, t * s->heads), l->k_rstd = get(a, t * s->kv_heads);
+	}
+	if (pages > 0) l->k_pages = get(a, pages * hk * KV_PAGE), l->v_pages = get(a, pages * hv * KV_PAGE);
+	l->att = get(a, t * s->heads * s->value_dim);
+	l->lse = get(a, t * s->heads);
+	l->mid = a->keep ? get(a, t * c) : l->x;
+	l->n2 = get(a, t * c), l->rstd2 = get(a, t);
+	if (!a->keep || shape_is_moe(s, layer)) {
+		int64_t e = s->experts, k = s->chosen, i = s->expert_width;
+		if (e > 0) {
+			l->logits = get(a, t * e), l->probs = get(a, t * e), l->router_lse = get(a, t), l->weight = get(a, t * k);
+			l->expert = get(a, t * k), l->order = get(a, 3 * t * k), l->offset = get(a, e + 1);
+			l->g = get(a, t * k * i), l->u = get(a, t * k * i);
+		}
+	}
+	int64_t w = shape_is_moe(s, layer) ? s->shared_width : s->dense_width;
+	if (!a->keep) w = s->shared_width > s->dense_width ? s->shared_width : s->dense_width;
+	if (w > 0) l->sg = get(a, t * w), l->su = get(a, t * w), l->sa = get(a, t * w);
+}
+
+static void backward_buffers(struct activations *a, int64_t t, int64_t pages, int64_t n)
+{
+	const struct shape *s = &a->model->shape;
+	int64_t c = s->width, hq = s->heads * s->head_dim, hk = s->kv_heads * s->head_dim, hv = s->kv_heads * s->value_dim;
+	int64_t w = s->shared_width > s->dense_width ? s->shared_width : s->dense_width;
+	a->dx = get(a, t * c), a->dn = get(a, t * c);
+	a->datt = get(a, t * s->heads * s->value_dim);
+	a->dq = get(a, t * hq), a->dk = get(a, t * hk), a->dv = get(a, t * hv);
+	a->dk_pages = get(a, pages * hk * KV_PAGE), a->dv_pages = get(a, pages * hv * KV_PAGE);
+	if (w > 0) a->dg = get(a, t * w), a->du = get(a, t * w), a->da = get(a, t * w);
+	if (s->experts > 0) {
+		a->dlogits = get(a, t * s->experts), a->dweight = get(a, t * s->chosen);
+		a->balance = get(a, s->experts);
+	}
+	a->douts = get(a, n * c);
+	a->dlogprob = get(a, n), a->dentropy = get(a, n), a->dvalue = get(a, n);
+}
+
+void activations_reserve(struct activations *a, int64_t rows, int64_t pages, int64_t outs)
+{
+	if (rows <= a->cap_rows && pages <= a->cap_pages && outs <= a->cap_outs) return;
+	const struct shape *s = &a->model->shape;
+	release(a);
+	/* an eighth of slack, so that batches of similar size settle at once */
+	if (rows > a->cap_rows) a->cap_rows = rows + rows / 8;
+	if (pages > a->cap_pages) a->cap_pages = pages + pages / 8;
+	if (outs > a->cap_outs) a->cap_outs = outs + outs / 8;
+	int64_t t = a->cap_rows, n = a->cap_outs;
+	memset(a->layer, 0, (size_t)s->layers * sizeof *a->layer);
+	for (int64_t l = 0; l < s->layers; l++) {
+		if (a->keep || l == 0) layer_buffers(a, &a->layer[l], l, t, a->cap_pages);
+		else a->layer[l] = a->layer[0];
+		/* which experts were chosen is wanted of every layer */
+		if (!a->keep && l > 0 && shape_is_moe(s, l)) a->layer[l].expert = get(a, t * s->chosen);
+	}
+	a->last = a->keep ? get(a, t * s->width) : a->layer[0].x;
+	a->final = get(a, t * s->width), a->rstd = get(a, t);
+	if (s->experts > 0) a->work = get(a, t * s->chosen * (s->width + 3 * s->expert_width));
+	a->outs = get(a, n * s->width);
+	a->head_rows = n < HEAD_ROWS ? n : HEAD_ROWS;
+	if (s->heads_kind & HEAD_LM) a->head_work = get(a, a->head_rows * s->vocab);
+	a->logprob = get(a, n), a->entropy = get(a, n), a->value = get(a, n);
+	if (a->keep) backward_buffers(a, t, a->cap_pages, n);
+}
+
+const int32_t *activations_experts(const struct activations *a, int64_t moe)
+{
+	return a->layer[a->model->shape.dense_layers + moe].expert;
+}

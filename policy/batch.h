@@ -1,0 +1,50 @@
+/* A batch: token rows of one or more groups as the model takes them.
+ *
+ * Rows are tokens in packed order, prompt first, then each completion without
+ * its last token (which predicts nothing) unless asked for. Attention sees pages
+ * of 64 positions: a group's prompt pages are shared by its completions, and
+ * the page where the prompt ends is copied to each of them, so that a
+ * completion's keys are laid out exactly as if it stood alone.
+ *
+ * A batch is built in host arrays of this struct and then lives in backend
+ * memory (batch_upload). Arrays grow to the largest batch seen and stay. */
+#ifndef TENFOLD_POLICY_BATCH_H
+#define TENFOLD_POLICY_BATCH_H
+
+#include "core/base/group.h"
+#include "core/tensor/ops.h"
+
+struct batch_arrays {
+	int32_t *ids, *pos, *seq;              /* [rows] */
+	int32_t *tables;                       /* [seqs, stride] */
+	int32_t *write_row, *write_page, *write_slot; /* [writes] */
+	int32_t *out_row, *target, *forbidden; /* [outs]: row that predicts, token predicted, token not allowed there (-1) */
+};
+
+struct batch {
+	struct backend *backend;
+	int64_t rows, seqs, stride, writes, outs, pages, sets;
+	int64_t cap_rows, cap_seqs, cap_stride, cap_writes, cap_outs, cap_sets;
+	int64_t *set_rows;      /* host, [sets+1] */
+	struct batch_arrays host, device;
+	int any_forbidden;
+};
+
+enum batch_flags {
+	BATCH_WHOLE = 1,       /* keep the last token's row of every completion (reward models read it) */
+	BATCH_PROMPT_LOSS = 2, /* outs also for the prompt's own tokens (supervised training on all) */
+};
+
+void batch_open(struct batch *b, struct backend *backend);
+void batch_close(struct batch *b);
+/* Empties it. `stride`: pages a sequence may need, ceil(max positions used / 64). */
+void batch_reset(struct batch *b, int64_t stride);
+/* Adds prompt and completions: tokens packed [P + sum R]. With end_token >= 0 and min_new > 0 the first min_new
+ * outs of a completion forbid it. Outs come in packed order of the response tokens. */
+void batch_add(struct batch *b, const int32_t *tokens, int64_t prompt_tokens, const uint32_t *length, int64_t completions, int flags,
+	       int32_t end_token, int64_t min_new);
+void batch_upload(struct batch *b);
+/* Room for at least these (contents kept); used by the generator, which fills the arrays itself. */
+void batch_reserve(struct batch *b, int64_t rows, int64_t seqs, int64_t writes, int64_t outs, int64_t sets);
+
+#endif

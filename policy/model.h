@@ -1,0 +1,71 @@
+/* The model: weights in backend memory, forward and backward over batches.
+ *
+ * One code path serves sampling, scoring and training; what differs is whether
+ * activations are kept. Because every operation is batch-invariant, the
+ * log-probability of a token has the same bits in all three. */
+#ifndef TENFOLD_POLICY_MODEL_H
+#define TENFOLD_POLICY_MODEL_H
+
+#include "policy/batch.h"
+#include "policy/params.h"
+
+struct model {
+	struct backend *backend;
+	const struct ops *ops;
+	struct shape shape;
+	struct params params;
+	struct arena *arena;
+	float *weights;      /* backend, [params.floats] */
+	float *cos, *sin;    /* backend, [max_positions, head_dim/2] */
+};
+
+/* Weights are zero until model_init or model_load. */
+int model_open(struct model **out, struct backend *, const struct shape *, struct err *);
+void model_close(struct model *);
+void model_init(struct model *, uint64_t seed);
+/* Whole-arena copies from and to host memory [params.floats]. */
+void model_put(struct model *, const float *host);
+void model_get(const struct model *, float *host);
+
+/* Keys and values outside the activations (the generator's cache): pages of each layer. */
+struct kv_cache {
+	int64_t pages;
+	float **k, **v; /* [layers] backend memory, pages*kv_heads*head_dim*64 floats each */
+};
+int kv_cache_open(struct kv_cache *c, const struct model *m, int64_t pages, struct err *e);
+void kv_cache_close(struct kv_cache *c, const struct model *m);
+
+/* Activations of one batch, reused from batch to batch; keep: for a backward pass. */
+struct activations;
+struct activations *activations_open(const struct model *, int keep);
+void activations_close(struct activations *);
+size_t activations_bytes(const struct activations *);
+
+/* Runs the trunk. cache NULL: the batch brings all keys it needs and uses pages of the activations. */
+void model_forward(const struct model *, struct activations *, const struct batch *, const struct kv_cache *cache);
+/* Final hidden states of the outs, [outs, C] in backend memory (after model_forward). */
+struct tensor model_outs(const struct model *, struct activations *, const struct batch *);
+/* Experts chosen in layer `moe` (counted over layers with experts) for each row: backend memory [rows, K]. */
+const int32_t *activations_experts(const struct activations *, int64_t moe);
+
+struct sampling {
+	float temperature, top_p;
+	int top_k;
+};
+
+/* Log-probability and entropy of each out's target; host arrays [outs]. entropy may be NULL. */
+void model_logprobs(const struct model *, struct activations *, const struct batch *, const struct sampling *, float *logprob, float *entropy);
+/* Scalar head at each out; host array [outs]. */
+void model_scalars(const struct model *, struct activations *, const struct batch *, float *value);
+
+/* Gradients of a loss given through its derivatives at the outs (host arrays; NULL: zero). */
+struct model_loss {
+	const float *dlogprob, *dentropy, *dvalue; /* [outs] */
+	const float *balance; /* host, [moe layers, E]: d loss / d probability of each expert, every row; NULL: none */
+	float z_scale;        /* z-loss: gradient scale per row; 0: none */
+};
+/* Adds into grads (backend, [params.floats]). The batch and activations of the last model_forward (keep = 1). */
+void model_backward(const struct model *, struct activations *, const struct batch *, const struct sampling *, const struct model_loss *,
+		    float *grads);
+
+#endif

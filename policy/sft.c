@@ -1,0 +1,188 @@
+/* Supervised training; see sft.h. An example is a group of one completion.
+ * Blocks of SFT_BLOCK examples are reduced alone and added in order. The
+ * balance loss uses the expert counts of the step before: they are known before
+ * the backward and cost nothing. */
+#include "policy/sft.h"
+
+#include "core/base/fs.h"
+#include "core/base/rng.h"
+#include "policy/activations.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SFT_BLOCK = 16, SFT_EVAL_BLOCK = 64 };
+
+struct sft {
+	struct model *m;
+	struct config_sft c;
+	uint64_t seed;
+	const struct sft_example *examples;
+	uint32_t count;
+	int64_t longest; /* tokens */
+	struct optimizer *opt;
+	struct activations *acts;
+	struct batch batch;
+	struct sft_state state;
+	int64_t *counts; /* of the running step */
+	float *balance, *logprob, *dlogprob;
+	int64_t room;
+	uint32_t *order; /* permutation of the epoch in order_epoch */
+	int64_t order_epoch;
+};
+
+static int64_t longest(const struct sft_example *x, uint32_t n)
+{
+	int64_t most = 1;
+	for (uint32_t i = 0; i < n; i++)
+		if ((int64_t)x[i].prompt + x[i].completion > most) most = (int64_t)x[i].prompt + x[i].completion;
+	return most;
+}
+
+int sft_open(struct sft **out, struct model *m, const struct config_sft *c, uint64_t seed, const struct sft_example *x, uint32_t n, struct err *e)
+{
+	*out = NULL;
+	if (n == 0) return err_set(e, ERR_RANGE, "no supervised examples: set task.supervised, or task.completions to a file that has some");
+	struct sft *s = calloc(1, sizeof *s);
+	CHECK(s, "out of memory for supervised training");
+	s->m = m;
+	s->c = *c;
+	s->seed = seed;
+	s->examples = x;
+	s->count = n;
+	s->longest = longest(x, n);
+	s->order_epoch = -1;
+	int64_t items = shape_moe_layers(&m->shape) * m->shape.experts + 1;
+	s->state.counts = calloc((size_t)items, sizeof *s->state.counts);
+	s->counts = calloc((size_t)items, sizeof *s->counts);
+	s->balance = calloc((size_t)items, sizeof *s->balance);
+	s->order = calloc(n, sizeof *s->order);
+	CHECK(s->state.counts && s->counts && s->balance && s->order, "out of memory for supervised training");
+	int rc = optimizer_open(&s->opt, m, &c->optim, c->steps, e);
+	if (rc < 0) {
+		sft_close(s);
+		return rc;
+	}
+	s->acts = activations_open(m, 1);
+	batch_open(&s->batch, m->backend);
+	*out = s;
+	return 0;
+}
+
+void sft_close(struct sft *s)
+{
+	if (!s) return;
+	optimizer_close(s->opt);
+	activations_close(s->acts);
+	batch_close(&s->batch);
+	free(s->state.counts);
+	free(s->counts);
+	free(s->balance);
+	free(s->logprob);
+	free(s->dlogprob);
+	free(s->order);
+	free(s);
+}
+
+struct optimizer *sft_optimizer(struct sft *s)
+{
+	return s->opt;
+}
+
+struct sft_state *sft_state(struct sft *s)
+{
+	return &s->state;
+}
+
+/* The i-th example ever seen: epoch after epoch, each in its own order. */
+static const struct sft_example *pick(struct sft *s, int64_t i)
+{
+	int64_t epoch = i / s->count;
+	if (epoch != s->order_epoch) {
+		rng_permutation((struct rng_key){s->seed, RNG_SFT}, (uint32_t)epoch, 0, s->count, s->order);
+		s->order_epoch = epoch;
+	}
+	return &s->examples[s->order[i % s->count]];
+}
+
+static void host_room(struct sft *s, int64_t n)
+{
+	if (n <= s->room) return;
+	s->room = n + n / 4;
+	s->logprob = realloc(s->logprob, (size_t)s->room * sizeof *s->logprob);
+	s->dlogprob = realloc(s->dlogprob, (size_t)s->room * sizeof *s->dlogprob);
+	CHECK(s->logprob && s->dlogprob, "out of memory for %lld targets", (long long)n);
+}
+
+static void add_example(struct sft *s, const struct sft_example *x, int flags)
+{
+	batch_add(&s->batch, x->tokens, x->prompt, &x->completion, 1, flags, -1, 0);
+}
+
+static const struct sampling plain = {1.0f, 1.0f, 0};
+
+int sft_step(struct sft *s, struct sft_report *r, struct err *e)
+{
+	int all = !strcmp(s->c.loss_on, "all"), flags = all ? BATCH_PROMPT_LOSS : 0;
+	int64_t first = s->state.step * s->c.batch, targets = 0, rows = 0, items = shape_moe_layers(&s->m->shape) * s->m->shape.experts;
+	double began = fs_now(), loss = 0;
+	for (int64_t i = 0; i < s->c.batch; i++) {
+		const struct sft_example *x = pick(s, first + i);
+		targets += x->completion + (all ? x->prompt - 1 : 0);
+		rows += (int64_t)x->prompt + x->completion - 1;
+	}
+	memset(s->counts, 0, (size_t)items * sizeof *s->counts);
+	model_balance_gradient(s->m, s->state.counts, s->c.load_balance_coef, rows, s->balance);
+	optimizer_begin(s->opt);
+	for (int64_t i = 0; i < s->c.batch; i += SFT_BLOCK) {
+		batch_reset(&s->batch, s->longest / KV_PAGE + 1);
+		for (int64_t j = i; j < i + SFT_BLOCK && j < s->c.batch; j++) add_example(s, pick(s, first + j), flags);
+		batch_upload(&s->batch);
+		model_forward(s->m, s->acts, &s->batch, NULL);
+		model_count_experts(s->m, s->acts, &s->batch, s->counts);
+		host_room(s, s->batch.outs);
+		model_logprobs(s->m, s->acts, &s->batch, &plain, s->logprob, NULL);
+		for (int64_t j = 0; j < s->batch.outs; j++) {
+			loss -= (double)s->logprob[j];
+			s->dlogprob[j] = -1.0f / (float)targets;
+		}
+		struct model_loss l = {.dlogprob = s->dlogprob, .balance = s->c.load_balance_coef != 0 ? s->balance : NULL,
+				       .z_scale = (float)(s->c.z_loss_coef / ((double)rows * (double)(items ? shape_moe_layers(&s->m->shape) : 1)))};
+		optimizer_block_begin(s->opt);
+		model_backward(s->m, s->acts, &s->batch, &plain, &l, s->opt->block);
+		optimizer_block_end(s->opt);
+	}
+	double norm = optimizer_norm(s->opt), lr = optimizer_rate(s->opt, s->state.step);
+	*r = (struct sft_report){.step = s->state.step + 1, .steps = s->c.steps, .loss = loss / (double)targets, .grad_norm = norm, .lr = lr};
+	memcpy(s->state.counts, s->counts, (size_t)items * sizeof *s->counts);
+	s->state.step++;
+	int64_t most = 0, sum = 0;
+	for (int64_t i = 0; i < items; i++) {
+		sum += s->counts[i];
+		most = s->counts[i] > most ? s->counts[i] : most;
+	}
+	r->load_max = sum ? (double)most * (double)items / (double)sum : 0;
+	if (!isfinite(norm)) return err_set(e, ERR_RANGE, "supervised step %lld: the gradient is not finite; the update is skipped", (long long)r->step);
+	optimizer_update(s->opt, lr, norm);
+	model_balance_bias(s->m, s->counts, s->c.router_bias_rate);
+	r->tokens_per_second = (double)rows / (fs_now() - began);
+	return 0;
+}
+
+double sft_loss(struct sft *s, const struct sft_example *x, uint32_t n)
+{
+	double loss = 0, targets = 0;
+	int64_t stride = longest(x, n) / KV_PAGE + 1;
+	for (uint32_t i = 0; i < n; i += SFT_EVAL_BLOCK) {
+		batch_reset(&s->batch, stride);
+		for (uint32_t j = i; j < i + SFT_EVAL_BLOCK && j < n; j++) add_example(s, &x[j], 0);
+		batch_upload(&s->batch);
+		model_forward(s->m, s->acts, &s->batch, NULL);
+		host_room(s, s->batch.outs);
+		model_logprobs(s->m, s->acts, &s->batch, &plain, s->logprob, NULL);
+		for (int64_t j = 0; j < s->batch.outs; j++) loss -= (double)s->logprob[j];
+		targets += (double)s->batch.outs;
+	}
+	return targets > 0 ? loss / targets : 0;
+}

@@ -1,0 +1,39 @@
+/* Supervised training: cross entropy on packed examples, on completions or on
+ * all tokens. */
+#ifndef TENFOLD_POLICY_SFT_H
+#define TENFOLD_POLICY_SFT_H
+
+#include "core/base/config.h"
+#include "policy/optimizer.h"
+
+#include <stdatomic.h>
+
+struct sft_example {
+	const int32_t *tokens; /* prompt, then completion with its end token */
+	uint32_t prompt, completion; /* tokens of each */
+};
+
+struct sft_report {
+	int64_t step, steps;
+	double loss;     /* mean cross entropy a target token, nats */
+	double grad_norm, lr, tokens_per_second;
+	double load_max; /* largest expert load, in multiples of the mean */
+};
+
+/* State that outlives a step, for resuming. */
+struct sft_state {
+	int64_t step;     /* steps done */
+	int64_t *counts;  /* [moe layers, E] expert counts of the last step: the balance loss of the next */
+};
+
+struct sft;
+int sft_open(struct sft **out, struct model *, const struct config_sft *, uint64_t seed, const struct sft_example *, uint32_t n, struct err *);
+void sft_close(struct sft *);
+struct optimizer *sft_optimizer(struct sft *);
+struct sft_state *sft_state(struct sft *);
+/* One optimiser step. ERR_RANGE when the gradient is not finite (the step is skipped, weights unchanged). */
+int sft_step(struct sft *, struct sft_report *, struct err *);
+/* Mean cross entropy over completion tokens of other examples, nats. */
+double sft_loss(struct sft *, const struct sft_example *, uint32_t n);
+
+#endif
