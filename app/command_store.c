@@ -76,7 +76,7 @@ int command_diff(int argc, char **argv, struct err *e)
 	const struct options_use use = {
 		.line = "diff RUN RUN [--json]",
 		.about = "Says up to which step two runs are identical, bit for bit, and what the first difference is. Times and\n"
-			 "rates are not compared. Exit status: 0 identical, 1 different.",
+			 "rates are not compared. Exit status: 0 identical, 4 different.",
 		.table = table,
 		.count = 1,
 		.at_least = 2,
@@ -90,7 +90,7 @@ int command_diff(int argc, char **argv, struct err *e)
 	TRY(run_folder_open(&b, rest.item[1], e));
 	TRY(store_diff(a.store, b.store, &d, e));
 	TRY(print_difference(&d, json, e));
-	rc = d.found ? 1 : 0;
+	rc = d.found ? err_exit_status(ERR_MISMATCH) : 0;
 out:
 	run_folder_close(&a);
 	run_folder_close(&b);

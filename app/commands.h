@@ -2,7 +2,7 @@
  * that `tenfold COMMAND --help` is the command's own page.
  *
  * A command returns 0 when all is well, a positive number to exit with it (diff:
- * 1 when the runs differ), or a negative err_code with *e filled, which main
+ * 4, that of ERR_MISMATCH, when the runs differ), or a negative err_code with *e filled, which main
  * prints and turns into the exit status (err_exit_status). argv[0] is the
  * command's name. */
 #ifndef TENFOLD_APP_COMMANDS_H

@@ -30,6 +30,12 @@ static int by_order(const void *a, const void *b)
 	return strcmp(x->entry->name, y->entry->name);
 }
 
+static int by_name(const void *a, const void *b)
+{
+	const struct placed *x = a, *y = b;
+	return strcmp(x->entry->name, y->entry->name);
+}
+
 static int is_utf8(const char *text)
 {
 	size_t n = strlen(text);
@@ -56,10 +62,11 @@ static int place(struct placed *list, const struct safetensors_entry *entries, s
 			return err_set(e, ERR_RANGE, "%s: tensor %s: its shape is negative or overflows", path, safetensors_show(name, t->name));
 		CHECK(t->data || !list[i].bytes, "%s: no data", t->name);
 	}
-	qsort(list, n, sizeof *list, by_order);
-	for (size_t i = 1; i < n; i++) /* equal names of different dtypes are not neighbours: the reader of the header finds those */
+	qsort(list, n, sizeof *list, by_name);
+	for (size_t i = 1; i < n; i++)
 		if (!strcmp(list[i - 1].entry->name, list[i].entry->name))
 			return err_set(e, ERR_RANGE, "%s: tensor %s: given twice", path, safetensors_show(name, list[i].entry->name));
+	qsort(list, n, sizeof *list, by_order);
 	return 0;
 }
 

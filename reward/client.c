@@ -110,8 +110,9 @@ int client_send(struct reward_client *c, struct pending *p, struct err *e)
 {
 	int i = choose(c, p);
 	if (i < 0) {
-		uint32_t k = 0;
-		while (k + 1 < c->n && !c->services[k].reason[0]) k++;
+		uint32_t k = 0; /* whose reason: one that refused this very group, else one set aside */
+		while (k < c->n && !(p->refused >> k & 1)) k++;
+		if (k == c->n) k = 0;
 		int rc = p->refused ? ERR_STATE : ERR_MISMATCH;
 		return err_set(e, rc, "no scoring service takes group %llu/%u (prompt %u): %s", (unsigned long long)p->group->step,
 		               p->group->slot, p->group->prompt, c->services[k].reason);

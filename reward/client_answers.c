@@ -112,6 +112,7 @@ static int take_refusal(struct reward_client *c, uint32_t service, const struct 
 {
 	struct service *s = &c->services[service];
 	c->counters.refusals++;
+	if (strcmp(m->refuse.about, "health") == 0) return 0; /* it need not keep counters */
 	if (strcmp(m->refuse.about, "score") != 0) return set_aside(c, service, m->refuse.reason, scored, e);
 	struct pending *p = find(c, m->refuse.step, m->refuse.slot);
 	if (!p) return 0;

@@ -7,6 +7,8 @@
  * wrong is refused here, not left to the schema. An error rolls the step back. */
 #include "store/internal.h"
 
+#include "core/base/fault.h"
+
 #include <sqlite3.h>
 #include <stdio.h>
 
@@ -85,6 +87,7 @@ int store_put_group(struct store *s, const struct group *g, struct err *e)
 		TRY(put_candidate(s, g, i, at, e));
 		at += g->length[i];
 	}
+	FAULT_POINT("store.within_step");
 	s->last_slot = g->slot;
 	s->groups++;
 	if (g->reward) {

@@ -9,6 +9,8 @@
  * have been added since). */
 #include "store/internal.h"
 
+#include "core/base/fault.h"
+
 #include <ctype.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -185,8 +187,10 @@ int store_step_commit(struct store *s, struct err *e)
 			rc = err_set(e, ERR_MISMATCH, "%s: the replay differs from the record in table groups, stage %s, step %llu: %lld groups were "
 			             "stored, now %lld", s->path, s->stage, (unsigned long long)s->step, (long long)stored, (long long)s->groups);
 	}
+	if (rc == 0) rc = FAULT_ERROR("store.before_step_commit", e);
 out:
 	rc = store_transaction_end(s, rc, e);
 	s->in_step = 0;
+	FAULT_POINT("store.after_step_commit");
 	return rc;
 }

@@ -288,7 +288,7 @@ static void cross_rules(void **state)
 	checked("task.name=prompts", NULL, "task.prompts");
 	checked("task.prompts=/nonexistent", NULL, "no /nonexistent");
 	checked("model.init=/nonexistent", NULL, "model.init");
-	checked("reward.terms=verifier", NULL, "no weight");
+	checked("reward.terms=verifier", NULL, NULL);
 	checked("reward.terms=verifier:x", NULL, "finite");
 	checked("reward.terms=Ver:1", NULL, "no name");
 	checked("reward.terms=a:1, a:2", NULL, "twice");

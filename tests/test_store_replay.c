@@ -3,7 +3,11 @@
  * missing or too many are found; what depends on the clock is not looked at. */
 #include "tests/store_kit.h"
 
+#include "core/base/fault.h"
 #include "store/internal.h"
+
+#include <signal.h>
+#include <sys/wait.h>
 
 static void counts(struct store *s, char out[4096])
 {
@@ -249,6 +253,72 @@ static void test_difference(void **state)
 	store_close(x);
 }
 
+/* ---- killed at every named point ---- */
+
+/* Fills a database in a child that is to be killed at the point; the way it ended. */
+static int fill_in_child(const char *path, const char *fault)
+{
+	int status;
+	pid_t child = fork();
+	if (child == 0) {
+		struct err e;
+		setenv("TENFOLD_FAULT", fault, 1);
+		fault_reset();
+		struct store *s = kit_open(path, 1);
+		int rc = kit_fill(s, KIT_STEPS, 0, &e);
+		store_close(s);
+		_exit(rc < 0 ? -rc : 0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return status;
+}
+
+static void expect_digest(const char *path, const char *digest)
+{
+	struct err e;
+	char hex[HASH_HEX];
+	struct store *s = kit_open(path, 1);
+	kit_ok(kit_fill(s, KIT_STEPS, 0, &e), &e);
+	kit_ok(store_digest(s, hex, &e), &e);
+	assert_string_equal(hex, digest);
+	kit_ok(store_check(s, &e), &e);
+	store_close(s);
+	fs_remove_tree(path, NULL);
+}
+
+static void test_fault_points(void **state)
+{
+	struct kit *k = *state;
+	struct err e;
+	struct fault_info points[512];
+	char path[128], fault[96], digest[HASH_HEX];
+	int killed = 0;
+	if (!fault_enabled()) skip(); /* built without TENFOLD_FAULTS */
+	kit_make(k->path, KIT_STEPS, 0);
+	struct store *s = kit_open(k->path, 0);
+	kit_ok(store_digest(s, digest, &e), &e);
+	store_close(s);
+	snprintf(path, sizeof path, "%s/killed.db", k->dir);
+	size_t n = fault_list(points, 512);
+	for (size_t i = 0; i < n && i < 512; i++) {
+		if (strncmp(points[i].name, "store.", 6) || !strcmp(points[i].name, "store.after_backup")) continue;
+		int passes = strcmp(points[i].name, "store.within_create") ? 3 : 1;
+		for (int nth = 1; nth <= passes; nth += 2) {
+			snprintf(fault, sizeof fault, "%s:%d:kill", points[i].name, nth);
+			int status = fill_in_child(path, fault);
+			if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) fail_msg("%s: not killed, status %d", fault, status);
+			expect_digest(path, digest);
+			killed++;
+		}
+		if (!points[i].can_fail) continue;
+		snprintf(fault, sizeof fault, "%s:2:error", points[i].name);
+		int status = fill_in_child(path, fault);
+		if (!WIFEXITED(status) || WEXITSTATUS(status) == 0) fail_msg("%s: no error, status %d", fault, status);
+		expect_digest(path, digest);
+	}
+	assert_int_equal(killed, 5 * 2 + 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -257,6 +327,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_all_columns_described, kit_setup, kit_teardown),
 		cmocka_unit_test_setup_teardown(test_rows, kit_setup, kit_teardown),
 		cmocka_unit_test_setup_teardown(test_difference, kit_setup, kit_teardown),
+		cmocka_unit_test_setup_teardown(test_fault_points, kit_setup, kit_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

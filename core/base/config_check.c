@@ -88,16 +88,16 @@ out:
 	return rc;
 }
 
+/* "name:weight", or a name alone, with weight 1. */
 static int check_term(char *item, char names[][GROUP_TERM_NAME], int count, struct err *e)
 {
 	char *colon = strchr(item, ':'), *end;
-	if (!colon) return err_set(e, ERR_FORMAT, "reward.terms: '%s' has no weight; write name:weight", item);
-	*colon = 0;
+	if (colon) *colon = 0;
 	size_t n = strlen(item);
 	while (n && isspace((unsigned char)item[n - 1])) item[--n] = 0;
 	if (n == 0 || n >= GROUP_TERM_NAME || strspn(item, "abcdefghijklmnopqrstuvwxyz0123456789_-") != n)
 		return err_set(e, ERR_FORMAT, "reward.terms: '%s' is no name: 1 to %d of a-z, 0-9, _ and -", item, GROUP_TERM_NAME - 1);
-	const char *weight = colon + 1;
+	const char *weight = colon ? colon + 1 : "1";
 	while (isspace((unsigned char)*weight)) weight++;
 	double v = strtod(weight, &end);
 	if (end == weight || *end || !(v >= -1e9 && v <= 1e9))

@@ -100,7 +100,7 @@ static const struct config_key table[] = {
 	INT("rollout.batch_groups", rollout.batch_groups, "32", 1, 65536, "Groups that one worker decodes together."),
 	FLOAT("rollout.lease_seconds", rollout.lease_seconds, "60", 0.1, 86400, "Time after which a leased prompt that has not come back goes to another worker."),
 
-	TEXT("reward.terms", reward.terms, "verifier:1.0", "Weighted sum of named terms, \"name:weight, name:weight\"; each is logged."),
+	TEXT("reward.terms", reward.terms, "verifier:1.0", "Weighted sum of named terms, \"name:weight, name:weight\"; a name alone has weight 1; each is logged."),
 	TEXT("reward.command", reward.command, "", "Program for the term `command`: JSONL on stdin, one line of scores a group on stdout."),
 	CHOICE("reward.scorer", reward.scorer, "pointwise", "pointwise|group", "Learned reward models: see one candidate at a time, or the whole group."),
 	FLOAT("reward.timeout_seconds", reward.timeout_seconds, "2.5", 0.01, 86400, "Wait for a service's answer before asking again."),

@@ -1,5 +1,11 @@
-/* The thread pool; see pool.h. Idle threads spin briefly before they sleep,
- * because operations of a small model follow each other within microseconds. */
+/* The thread pool; see pool.h.
+ *
+ * One counter holds the tasks still to be handed out; a thread takes one by
+ * lowering it, and only then reads what to run, which cannot change before all
+ * taken tasks are done. So the caller waits for tasks, never for threads: a
+ * worker that wakes up late, because the machine is busy, finds nothing to do and
+ * holds nobody up. Idle threads spin briefly before they sleep, because
+ * operations of a small model follow each other within microseconds. */
 #include "core/base/pool.h"
 
 #include "core/base/err.h"
@@ -24,48 +30,46 @@ struct pool {
 	void (*fn)(void *, int, int);
 	void *arg;
 	int tasks;
-	atomic_int next;         /* task to hand out */
-	atomic_int busy;         /* workers not yet back */
-	atomic_uint generation;  /* rises with every pool_run, and at close */
+	atomic_int left; /* tasks not handed out yet */
+	atomic_int done; /* tasks finished */
 	atomic_int sleeping;
-	int closing;
+	atomic_int closing;
 	pthread_mutex_t mutex;
 	pthread_cond_t wake;
 };
 
 static void pool_work(struct pool *p, int thread)
 {
-	for (;;) {
-		int task = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-		if (task >= p->tasks) return;
-		p->fn(p->arg, task, thread);
+	int left = atomic_load_explicit(&p->left, memory_order_acquire);
+	while (left > 0) {
+		if (!atomic_compare_exchange_weak_explicit(&p->left, &left, left - 1, memory_order_acq_rel, memory_order_acquire)) continue;
+		p->fn(p->arg, p->tasks - left, thread);
+		atomic_fetch_add_explicit(&p->done, 1, memory_order_release);
+		left = atomic_load_explicit(&p->left, memory_order_acquire);
 	}
+}
+
+static int pool_idle(struct pool *p)
+{
+	return atomic_load(&p->left) == 0 && !atomic_load(&p->closing);
 }
 
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
 	struct pool *p = w->pool;
-	unsigned seen = 0;
-	for (;;) {
-		unsigned now = 0;
-		for (int i = 0; i < SPIN_ROUNDS; i++) {
-			now = atomic_load_explicit(&p->generation, memory_order_acquire);
-			if (now != seen) break;
-			__builtin_ia32_pause();
-		}
-		if (now == seen) {
+	while (!atomic_load(&p->closing)) {
+		for (int i = 0; i < SPIN_ROUNDS && pool_idle(p); i++) __builtin_ia32_pause();
+		if (pool_idle(p)) {
 			pthread_mutex_lock(&p->mutex);
 			atomic_fetch_add(&p->sleeping, 1);
-			while ((now = atomic_load(&p->generation)) == seen) pthread_cond_wait(&p->wake, &p->mutex);
+			while (pool_idle(p)) pthread_cond_wait(&p->wake, &p->mutex);
 			atomic_fetch_sub(&p->sleeping, 1);
 			pthread_mutex_unlock(&p->mutex);
 		}
-		seen = now;
-		if (p->closing) return NULL;
 		pool_work(p, w->index);
-		atomic_fetch_sub_explicit(&p->busy, 1, memory_order_release);
 	}
+	return NULL;
 }
 
 struct pool *pool_open(int threads)
@@ -91,20 +95,19 @@ struct pool *pool_open(int threads)
 	return p;
 }
 
+/* After `left` or `closing` has been set. */
 static void pool_wake(struct pool *p)
 {
-	atomic_fetch_add(&p->generation, 1);
-	if (atomic_load(&p->sleeping) > 0) {
-		pthread_mutex_lock(&p->mutex);
-		pthread_cond_broadcast(&p->wake);
-		pthread_mutex_unlock(&p->mutex);
-	}
+	if (atomic_load(&p->sleeping) == 0) return;
+	pthread_mutex_lock(&p->mutex);
+	pthread_cond_broadcast(&p->wake);
+	pthread_mutex_unlock(&p->mutex);
 }
 
 void pool_close(struct pool *p)
 {
 	if (!p) return;
-	p->closing = 1;
+	atomic_store(&p->closing, 1);
 	pool_wake(p);
 	for (int i = 1; i < p->threads; i++) pthread_join(p->workers[i].thread, NULL);
 	pthread_cond_destroy(&p->wake);
@@ -127,9 +130,12 @@ void pool_run(struct pool *p, int tasks, void (*fn)(void *, int, int), void *arg
 	p->fn = fn;
 	p->arg = arg;
 	p->tasks = tasks;
-	atomic_store(&p->next, 0);
-	atomic_store(&p->busy, p->threads - 1);
+	atomic_store(&p->done, 0);
+	atomic_store(&p->left, tasks);
 	pool_wake(p);
 	pool_work(p, 0);
-	while (atomic_load_explicit(&p->busy, memory_order_acquire) > 0) __builtin_ia32_pause();
+	for (int i = 0; atomic_load_explicit(&p->done, memory_order_acquire) < tasks; i++) {
+		if (i < SPIN_ROUNDS) __builtin_ia32_pause();
+		else sched_yield(); /* the task's thread may be waiting for this processor */
+	}
 }

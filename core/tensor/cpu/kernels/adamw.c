@@ -28,9 +28,18 @@ static void adamw_range(const void *ctx, int64_t first, int64_t last, int thread
 	}
 }
 
+/* Binary powers: pow() may differ in the last bit from one C library to the next. */
+static double power(double base, int64_t n)
+{
+	double p = 1.0;
+	for (; n > 0; n >>= 1, base *= base)
+		if (n & 1) p *= base;
+	return p;
+}
+
 void K(adamw)(struct backend *b, const struct adamw_args *a)
 {
-	double c1 = 1.0 - pow((double)a->beta1, (double)a->step), c2 = 1.0 - pow((double)a->beta2, (double)a->step);
+	double c1 = 1.0 - power((double)a->beta1, a->step), c2 = 1.0 - power((double)a->beta2, a->step);
 	struct adamw_ctx c = {.a = a, .decay = 1.0f - a->lr * a->weight_decay};
 	if (a->tensorflow) {
 		c.rate = (float)((double)a->lr * sqrt(c2) / c1);
