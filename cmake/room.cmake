@@ -4,7 +4,7 @@ function(tenfold_flags target)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
-    -Wno-sign-conversion -Wno-format-truncation -ffp-contract=off -fno-math-errno -fno-trapping-math $<$<CONFIG:Release>:-O3> $<$<BOOL:${TENFOLD_WERROR}>:-Werror>)
+    -Wno-sign-conversion $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> -ffp-contract=off -fno-math-errno -fno-trapping-math $<$<CONFIG:Release>:-O3> $<$<BOOL:${TENFOLD_WERROR}>:-Werror>)
   if(TENFOLD_FAULTS)
     target_compile_definitions(${target} PRIVATE TENFOLD_FAULTS=1)
   endif()

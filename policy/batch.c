@@ -119,11 +119,11 @@ static void put_out(struct batch *b, int64_t row, int32_t target, int32_t forbid
 }
 
 void batch_add(struct batch *b, const int32_t *tokens, int64_t prompt, const uint32_t *length, int64_t completions, int flags, int32_t end_token,
-	       int64_t min_new)
+	       int64_t min_new, int64_t after_below)
 {
 	int64_t total = prompt, tail = prompt % KV_PAGE, full = prompt / KV_PAGE;
 	for (int64_t i = 0; i < completions; i++) total += length[i];
-	batch_reserve(b, b->rows + total, b->seqs + completions + 1, b->writes + total + tail * completions, b->outs + total, b->sets + 1);
+	batch_reserve(b, b->rows + total, b->seqs + completions + 1, b->writes + total + tail * completions, b->outs + total + completions, b->sets + 1);
 	int64_t first = b->rows, base = b->seqs, page0 = b->pages;
 	int32_t *table = b->host.tables + base * b->stride;
 	CHECK(prompt >= 1 && full < b->stride, "prompt of %lld tokens, room for %lld pages", (long long)prompt, (long long)b->stride);
@@ -141,7 +141,8 @@ void batch_add(struct batch *b, const int32_t *tokens, int64_t prompt, const uin
 
 	const int32_t *t = tokens + prompt;
 	for (int64_t c = 0; c < completions; c++) {
-		int64_t n = length[c], kept = flags & BATCH_WHOLE || n == 0 ? n : n - 1, seq = b->seqs++;
+		int64_t n = length[c], after = n > 0 && n < after_below, seq = b->seqs++;
+		int64_t kept = flags & BATCH_WHOLE || after || n == 0 ? n : n - 1;
 		int64_t pages = (prompt + kept + KV_PAGE - 1) / KV_PAGE;
 		CHECK(pages <= b->stride, "sequence of %lld tokens, room for %lld pages", (long long)(prompt + kept), (long long)b->stride);
 		int32_t *own = b->host.tables + seq * b->stride;
@@ -155,6 +156,7 @@ void batch_add(struct batch *b, const int32_t *tokens, int64_t prompt, const uin
 			put_write(b, b->rows, own[(prompt + i) / KV_PAGE], (prompt + i) % KV_PAGE);
 			put_row(b, t[i], prompt + i, seq);
 		}
+		if (after) put_out(b, b->rows - 1, -1, -1);
 		t += n;
 	}
 	b->set_rows[++b->sets] = b->rows;

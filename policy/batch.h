@@ -40,9 +40,10 @@ void batch_close(struct batch *b);
 /* Empties it. `stride`: pages a sequence may need, ceil(max positions used / 64). */
 void batch_reset(struct batch *b, int64_t stride);
 /* Adds prompt and completions: tokens packed [P + sum R]. With end_token >= 0 and min_new > 0 the first min_new
- * outs of a completion forbid it. Outs come in packed order of the response tokens. */
+ * outs of a completion forbid it. Outs come in packed order of the response tokens. A completion shorter than
+ * after_below keeps its last row too and gets one more out there, with target -1 (the state after the end). */
 void batch_add(struct batch *b, const int32_t *tokens, int64_t prompt_tokens, const uint32_t *length, int64_t completions, int flags,
-	       int32_t end_token, int64_t min_new);
+	       int32_t end_token, int64_t min_new, int64_t after_below);
 void batch_upload(struct batch *b);
 /* Room for at least these (contents kept); used by the generator, which fills the arrays itself. */
 void batch_reserve(struct batch *b, int64_t rows, int64_t seqs, int64_t writes, int64_t outs, int64_t sets);

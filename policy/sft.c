@@ -117,7 +117,7 @@ static void host_room(struct sft *s, int64_t n)
 
 static void add_example(struct sft *s, const struct sft_example *x, int flags)
 {
-	batch_add(&s->batch, x->tokens, x->prompt, &x->completion, 1, flags, -1, 0);
+	batch_add(&s->batch, x->tokens, x->prompt, &x->completion, 1, flags, -1, 0, 0);
 }
 
 static const struct sampling plain = {1.0f, 1.0f, 0};

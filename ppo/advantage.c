@@ -26,7 +26,7 @@ void ppo_scores(struct ppo_batch *b, const struct config_ppo *c)
 	int replace = !strcmp(c->eos_rule, "replace"), subtract = !strcmp(c->eos_rule, "subtract");
 	for (int64_t s = 0; s < b->sequences; s++) {
 		float r = b->group[s / b->size].reward[s % b->size];
-		if (!b->ended[s] && replace) r = (float)c->eos_penalty;
+		if (!b->ended[s] && replace) r = (float)-c->eos_penalty;
 		if (!b->ended[s] && subtract) r = (float)((double)r - c->eos_penalty);
 		b->score[s] = r;
 	}

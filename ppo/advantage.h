@@ -14,7 +14,7 @@
 double ppo_kl(const char *estimator, double d);
 double ppo_kl_slope(const char *estimator, double d);
 
-/* score[s] from the groups' rewards by the end rule: a completion without end gets `eos_penalty` instead of its reward
+/* score[s] from the groups' rewards by the end rule: a completion without end gets −eos_penalty instead of its reward
  * (replace), or that much less (subtract). */
 void ppo_scores(struct ppo_batch *b, const struct config_ppo *c);
 /* kl and reward of every entry: −kl_coef·kl when kl_in is reward, plus the score at the sequence's last entry; then

@@ -185,7 +185,7 @@ static void moe_case(struct kit *k, struct moe_case m, int kind)
 	k->ops->experts_forward(k->b, &a);
 	kit_expect(k, out, out.h, m.out, "experts of %lld rows, %lld wide, %d of %lld", (long long)m.t, (long long)m.c, m.experts, (long long)m.in);
 	k->ops->experts_backward(k->b, &a);
-	k->typical = 0.1 * (double)m.c * sqrt((double)m.in); /* a sum of products of chains over the width, which may end near zero */
+	k->typical = 0.25 * (double)m.c * sqrt((double)m.in); /* a sum of products of chains over the width, which may end near zero */
 	kit_expect(k, dweight, NULL, d.weight, "experts dweight of %lld rows, %lld wide, %d of %lld", (long long)m.t, (long long)m.c, m.experts, (long long)m.in);
 	k->typical = 0.05;
 	kit_expect(k, du, du.h, d.up, "experts dup");

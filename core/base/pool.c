@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { SPIN_ROUNDS = 20000 };
+enum { SPIN_ROUNDS = 20000, /* of an idle worker */ WAIT_ROUNDS = 2000 /* of the caller, before it offers its processor */ };
 
 struct worker {
 	struct pool *pool;
@@ -135,7 +135,7 @@ void pool_run(struct pool *p, int tasks, void (*fn)(void *, int, int), void *arg
 	pool_wake(p);
 	pool_work(p, 0);
 	for (int i = 0; atomic_load_explicit(&p->done, memory_order_acquire) < tasks; i++) {
-		if (i < SPIN_ROUNDS) __builtin_ia32_pause();
+		if (i < WAIT_ROUNDS) __builtin_ia32_pause();
 		else sched_yield(); /* the task's thread may be waiting for this processor */
 	}
 }

@@ -1,0 +1,44 @@
+/* Parameters on disk: one safetensors file in the names of the parameter table.
+ *
+ * Every parameter is a tensor of its own: stacked experts are taken apart into
+ * "…experts.3.up_proj.weight", a matrix is [out, in], a vector [n]. The same
+ * names with a prefix hold arenas of the same layout that are not weights, such
+ * as the optimiser's moments ("exp_avg.model.norm.weight"); several arenas may
+ * share a file.
+ *
+ * Loading is strict, because a part left out would go on as something else
+ * silently: a tensor that is missing, one that the table does not have, another
+ * shape or a type that would have to be rounded is refused by name, and the
+ * model stays as it was. F16 and BF16 are widened, which is exact. Only heads
+ * may differ, when the caller says so: a critic starts from a policy's file. */
+#ifndef TENFOLD_POLICY_MODEL_FILE_H
+#define TENFOLD_POLICY_MODEL_FILE_H
+
+#include "core/base/hash.h"
+#include "policy/model.h"
+
+enum {
+	MODEL_FILE_SKIP_HEADS = 1, /* heads (lm_head, score) that only the file has are passed over */
+	MODEL_FILE_KEEP_HEADS = 2, /* heads that only the model has keep their values */
+};
+
+/* Writes all weights; equal weights give equal bytes. durable and hash (may be NULL) as in safetensors_write. */
+int model_save(const struct model *m, const char *path, int durable, char hash[HASH_HEX], struct err *e);
+/* Reads them. flags: MODEL_FILE_…; 0: the file has exactly this model. ERR_NOT_FOUND: no file, or a tensor is missing;
+ * ERR_MISMATCH: another shape, or a tensor too many; ERR_FORMAT: another type, or not a safetensors file. */
+int model_load(struct model *m, const char *path, int flags, struct err *e);
+
+/* An arena in host memory and the prefix of its names in the file: "" for weights, else with its dot. */
+struct params_arena {
+	const char *prefix;
+	float *host; /* [params.floats] */
+};
+
+/* The same for any arenas of the layout, at most PARAMS_ARENAS_MAX with different prefixes. */
+enum { PARAMS_ARENAS_MAX = 8 };
+int params_save(const struct params *p, const struct params_arena *arenas, int n, const char *path, int durable, char hash[HASH_HEX], struct err *e);
+/* Elements between parameters and, with MODEL_FILE_KEEP_HEADS, absent heads are left as they are. After an error the
+ * arenas hold anything. */
+int params_load(const struct params *p, const struct params_arena *arenas, int n, const char *path, int flags, struct err *e);
+
+#endif

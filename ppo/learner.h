@@ -1,0 +1,47 @@
+/* The learner's arithmetic: scored groups in, new weights and metrics out.
+ * Nothing here knows of processes, sockets or files.
+ *
+ * A step is three calls: learner_evaluate recomputes the sampler's
+ * log-probabilities by the training forward (they must be equal bit for bit) and
+ * takes the reference's and the critic's view; learner_prepare makes rewards and
+ * advantages; learner_update runs epochs of minibatches. */
+#ifndef TENFOLD_PPO_LEARNER_H
+#define TENFOLD_PPO_LEARNER_H
+
+#include "policy/optimizer.h"
+#include "ppo/batch.h"
+#include "ppo/metrics.h"
+
+struct learner {
+	struct config config;
+	struct model *policy, *reference;
+	struct model *critic;           /* NULL: none, or a head of the policy */
+	struct model *behaviour;        /* weights that sampled the step; the policy itself without lag */
+	struct optimizer *policy_opt, *critic_opt; /* critic_opt NULL without a separate critic */
+	int32_t end_token;
+	struct sampling sampling;
+	/* state, saved with checkpoints */
+	int64_t step;                   /* steps done */
+	double kl_coef;
+	int64_t episodes;               /* completions learned from */
+	int64_t skipped;                /* updates in a row that were skipped as not finite */
+	/* of the running step */
+	struct ppo_batch batch;
+	struct metrics metrics;
+	struct learner_work *work;
+};
+
+/* policy and reference are the caller's and must outlive the learner. With ppo.critic: separate the critic starts as a
+ * copy of the policy's trunk with a zero head. */
+int learner_open(struct learner **out, const struct config *, struct model *policy, struct model *reference, int32_t end_token, struct err *);
+void learner_close(struct learner *);
+
+/* groups: of this step, in slot order, scored; they and `arena` live until learner_update returns.
+ * ERR_MISMATCH when a recomputed log-probability differs from the sampler's (training/rollout_probs_diff_max > 0):
+ * the message names the first token that differs. */
+int learner_evaluate(struct learner *, const struct group *groups, int64_t n, struct arena *arena, struct err *);
+void learner_prepare(struct learner *);
+/* ERR_RANGE when three updates in a row had to be skipped for values that are not finite. */
+int learner_update(struct learner *, struct arena *arena, struct err *);
+
+#endif

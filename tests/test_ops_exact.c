@@ -1,0 +1,335 @@
+/* Bits: the same for any split of the rows over calls (each row alone, odd
+ * pieces, all at once), for 1, 2 and 3 threads, and for every build of the kernels
+ * that this processor can run; weight gradients the same in one call and continued
+ * over several; attention the same whether queries come one by one (decoding) or
+ * all at once (training). Every operation leaves a hash of its results under its
+ * name, and the hashes are compared with those of one thread and one call. */
+#include "core/base/hash.h"
+#include "tests/ops_groups.h"
+
+enum { T = 67, C = 75, O = 45, LONG = 1100, E = 13, CHOSEN = 3, I = 21, V = 101, RESULTS = 96 };
+
+struct results {
+	int n;
+	const char *name[RESULTS];
+	uint64_t hash[RESULTS];
+};
+
+/* How many rows the next call takes when `at` are done. */
+typedef int64_t (*split_fn)(int64_t at);
+static int64_t split_whole(int64_t at) { (void)at; return 1 << 20; }
+static int64_t split_single(int64_t at) { (void)at; return 1; }
+static int64_t split_odd(int64_t at) { return at % 2 ? 14 : 17; }
+static int64_t split_growing(int64_t at) { return 1 + at / 3; }
+
+static void keep(struct kit *k, struct results *r, const char *name, const float *d, int64_t n)
+{
+	void *host = malloc((size_t)n * 4);
+	assert_non_null(host);
+	assert_true(r->n < RESULTS);
+	k->ops->download(k->b, host, d, (size_t)n * 4);
+	r->name[r->n] = name;
+	r->hash[r->n++] = hash_u64(host, (size_t)n * 4);
+	free(host);
+}
+
+#define EACH_PIECE(at, n, total) for (int64_t at = 0, n; at < (total) && (n = split(at) < (total) - at ? split(at) : (total) - at, 1); at += n)
+
+static void run_linear(struct kit *k, struct results *r, split_fn split)
+{
+	static const int in[] = {C, LONG, 20};
+	for (int i = 0; i < 3; i++) {
+		struct array x = kit_random(k, T * in[i], 1), w = kit_random(k, O * in[i], 1), b = kit_random(k, O, 1), y = kit_random(k, T * O, 1), dy = kit_random(k, T * O, 1);
+		struct array dx = kit_random(k, T * in[i], 1), dw = kit_random(k, O * in[i], 1), db = kit_random(k, O, 1);
+		EACH_PIECE(at, n, T) {
+			struct linear_args a = {.x = tensor_f32(x.d + at * in[i], n, in[i]), .w = tensor_f32(w.d, O, in[i]), .bias = i ? NULL : b.d,
+						.y = tensor_f32(y.d + at * O, n, O), .add = i == 1, .dy = tensor_f32(dy.d + at * O, n, O),
+						.dx = tensor_f32(dx.d + at * in[i], n, in[i]), .dw = tensor_f32(dw.d, O, in[i]), .dbias = db.d};
+			k->ops->linear_forward(k->b, &a);
+			k->ops->linear_backward(k->b, &a);
+		}
+		keep(k, r, "linear", y.d, y.n);
+		keep(k, r, "linear dx", dx.d, dx.n);
+		keep(k, r, "linear dw", dw.d, dw.n);
+		keep(k, r, "linear dbias", db.d, db.n);
+		kit_clear(k);
+	}
+}
+
+static void run_rows(struct kit *k, struct results *r, split_fn split)
+{
+	struct array x = kit_random(k, T * C, 1), w = kit_random(k, C, 1), y = kit_nan(k, T * C), rs = kit_nan(k, T), dy = kit_random(k, T * C, 1), dx = kit_random(k, T * C, 1);
+	struct array dw = kit_random(k, C, 1), rope = kit_random(k, T * 3 * 14, 1), cs = kit_random(k, 50 * 7, 1), sn = kit_random(k, 50 * 7, 1);
+	struct array act = kit_nan(k, T * C), dg = kit_nan(k, T * C), du = kit_nan(k, T * C), table = kit_random(k, 9 * C, 1), dtable = kit_random(k, 9 * C, 1);
+	struct array g = kit_random(k, T * C, 120); /* over the whole range of exp */
+	struct ints pos = kit_ints_below(k, T, 50), ids = kit_ints_below(k, T, 9);
+	EACH_PIECE(at, n, T) {
+		int64_t o = at * C;
+		struct norm_args a = {.x = tensor_f32(x.d + o, n, C), .w = w.d, .eps = 1e-6f, .y = tensor_f32(y.d + o, n, C), .rstd = rs.d + at,
+				      .dy = tensor_f32(dy.d + o, n, C), .dx = tensor_f32(dx.d + o, n, C), .dw = dw.d};
+		struct rope_args p = {.x = tensor_f32(rope.d + at * 42, n, 42), .heads = 3, .head_dim = 14, .dims = 14, .pos = pos.d + at, .cos = cs.d, .sin = sn.d};
+		struct swiglu_args s = {tensor_f32(g.d + o, n, C), tensor_f32(dy.d + o, n, C), tensor_f32(act.d + o, n, C),
+					tensor_f32(dy.d + o, n, C), tensor_f32(dg.d + o, n, C), tensor_f32(du.d + o, n, C)};
+		k->ops->norm_forward(k->b, &a);
+		k->ops->norm_backward(k->b, &a);
+		k->ops->rope(k->b, &p);
+		k->ops->swiglu_forward(k->b, &s);
+		k->ops->swiglu_backward(k->b, &s);
+		k->ops->embedding_backward(k->b, tensor_f32(dtable.d, 9, C), ids.d + at, a.dy);
+		k->ops->embedding_forward(k->b, tensor_f32(table.d, 9, C), ids.d + at, a.y);
+	}
+	keep(k, r, "norm rstd", rs.d, rs.n);
+	keep(k, r, "embedding", y.d, y.n);
+	keep(k, r, "norm dx", dx.d, dx.n);
+	keep(k, r, "norm dw", dw.d, dw.n);
+	keep(k, r, "rope", rope.d, rope.n);
+	keep(k, r, "swiglu", act.d, act.n);
+	keep(k, r, "swiglu dg", dg.d, dg.n);
+	keep(k, r, "swiglu du", du.d, du.n);
+	keep(k, r, "embedding gradient", dtable.d, dtable.n);
+	kit_clear(k);
+}
+
+static void run_norm_forward(struct kit *k, struct results *r, split_fn split)
+{
+	for (int c = 1; c < 40; c += 6) {
+		struct array x = kit_random(k, T * c, 3), w = kit_random(k, c, 1), y = kit_nan(k, T * c);
+		EACH_PIECE(at, n, T) {
+			struct norm_args a = {.x = tensor_f32(x.d + at * c, n, c), .w = w.d, .eps = 1e-6f, .y = tensor_f32(y.d + at * c, n, c)};
+			k->ops->norm_forward(k->b, &a);
+		}
+		keep(k, r, "norm", y.d, y.n);
+		kit_clear(k);
+	}
+}
+
+static void run_router(struct kit *k, struct results *r, split_fn split)
+{
+	for (int f = 0; f < 2; f++) {
+		struct array x = kit_random(k, T * E, 3), p = kit_nan(k, T * E), lse = kit_nan(k, T), w = kit_nan(k, T * CHOSEN), dw = kit_random(k, T * CHOSEN, 1);
+		struct array bal = kit_random(k, E, 1), dx = kit_nan(k, T * E);
+		struct ints expert = kit_ints(k, T * CHOSEN);
+		EACH_PIECE(at, n, T) {
+			struct router_args a = {.logits = tensor_f32(x.d + at * E, n, E), .kind = f ? ROUTER_SIGMOID : ROUTER_SOFTMAX, .chosen = CHOSEN, .normalize = f,
+						.scale = 1.5f, .bias = f ? bal.d : NULL, .probs = p.d + at * E, .lse = lse.d + at, .expert = expert.d + at * CHOSEN,
+						.weight = w.d + at * CHOSEN, .dweight = dw.d + at * CHOSEN, .dprob_balance = bal.d, .z_scale = 0.1f,
+						.dlogits = tensor_f32(dx.d + at * E, n, E)};
+			k->ops->router_forward(k->b, &a);
+			k->ops->router_backward(k->b, &a);
+		}
+		keep(k, r, "router probabilities", p.d, p.n);
+		keep(k, r, "router lse", lse.d, lse.n);
+		keep(k, r, "router choice", (float *)expert.d, expert.n);
+		keep(k, r, "router weights", w.d, w.n);
+		keep(k, r, "router gradient", dx.d, dx.n);
+		kit_clear(k);
+	}
+}
+
+static void run_experts(struct kit *k, struct results *r, split_fn split)
+{
+	const int64_t rows = T * CHOSEN, w = (int64_t)E * I * C;
+	struct array x = kit_random(k, T * C, 1), gate = kit_random(k, w, 1), up = kit_random(k, w, 1), down = kit_random(k, w, 1), weight = kit_random(k, rows, 1);
+	struct array out = kit_random(k, T * C, 1), dout = kit_random(k, T * C, 1), dx = kit_random(k, T * C, 1), dweight = kit_nan(k, rows), g = kit_nan(k, rows * I);
+	struct array u = kit_nan(k, rows * I), work = kit_nan(k, rows * (C + 3 * I)), dg = kit_random(k, w, 1), du = kit_random(k, w, 1), dd = kit_random(k, w, 1);
+	struct ints expert = kit_ints(k, rows), order = kit_ints(k, 3 * rows), offset = kit_ints(k, E + 1);
+	for (int64_t i = 0; i < rows; i++) expert.h[i] = (int32_t)((i / CHOSEN * i / CHOSEN + i % CHOSEN * 4) % (E - 1)); /* the last stays empty */
+	kit_push_ints(k, expert);
+	EACH_PIECE(at, n, T) {
+		int64_t s = at * CHOSEN, m = n * CHOSEN;
+		struct experts_args a = {.x = tensor_f32(x.d + at * C, n, C), .experts = E, .chosen = CHOSEN, .expert = expert.d + s, .weight = weight.d + s,
+					 .gate = tensor_f32(gate.d, E * I, C), .up = tensor_f32(up.d, E * I, C), .down = tensor_f32(down.d, E * C, I),
+					 .out = tensor_f32(out.d + at * C, n, C), .order = order.d, .offset = offset.d, .g = tensor_f32(g.d, m, I), .u = tensor_f32(u.d, m, I),
+					 .work = tensor_f32(work.d, m, C + 3 * I), .dout = tensor_f32(dout.d + at * C, n, C), .dx = tensor_f32(dx.d + at * C, n, C),
+					 .dweight = dweight.d + s, .dgate = tensor_f32(dg.d, E * I, C), .dup = tensor_f32(du.d, E * I, C), .ddown = tensor_f32(dd.d, E * C, I)};
+		k->ops->experts_forward(k->b, &a);
+		k->ops->experts_backward(k->b, &a);
+	}
+	keep(k, r, "experts", out.d, out.n);
+	keep(k, r, "experts dx", dx.d, dx.n);
+	keep(k, r, "experts dweight", dweight.d, dweight.n);
+	keep(k, r, "experts dgate", dg.d, dg.n);
+	keep(k, r, "experts dup", du.d, du.n);
+	keep(k, r, "experts ddown", dd.d, dd.n);
+	kit_clear(k);
+}
+
+static void run_head(struct kit *k, struct results *r, split_fn split)
+{
+	for (int f = 0; f < 2; f++) {
+		struct array x = kit_random(k, T * C, 1), w = kit_random(k, V * C, 1), lp = kit_nan(k, T), e = kit_nan(k, T), work = kit_nan(k, 9 * V), dl = kit_random(k, T, 1);
+		struct array dx = kit_random(k, T * C, 1), dw = kit_random(k, V * C, 1), logits = kit_random(k, T * V, 4), u = kit_random(k, T, 0.99f), slp = kit_nan(k, T);
+		struct ints target = kit_ints_below(k, T, V), token = kit_ints(k, T);
+		EACH_PIECE(at, n, T) {
+			struct head_args a = {.x = tensor_f32(x.d + at * C, n, C), .w = tensor_f32(w.d, V, C), .target = target.d + at, .temperature = 0.9f,
+					      .top_k = f ? 30 : 0, .top_p = f ? 0.9f : 1, .logprob = lp.d + at, .entropy = e.d + at, .work = work.d, .work_rows = 9,
+					      .dlogprob = dl.d + at, .dentropy = dl.d + at, .dx = tensor_f32(dx.d + at * C, n, C), .dw = tensor_f32(dw.d, V, C)};
+			struct sample_args s = {.logits = tensor_f32(logits.d + at * V, n, V), .temperature = 0.9f, .top_k = a.top_k, .top_p = a.top_p, .uniform = u.d + at,
+						.token = token.d + at, .logprob = slp.d + at};
+			k->ops->head_forward(k->b, &a);
+			k->ops->head_backward(k->b, &a);
+			k->ops->sample(k->b, &s);
+		}
+		keep(k, r, "head logprob", lp.d, f ? 0 : T); /* a target outside the kept set has -inf, the same everywhere */
+		keep(k, r, "head entropy", e.d, T);
+		keep(k, r, "head dx", dx.d, dx.n);
+		keep(k, r, "head dw", dw.d, dw.n);
+		keep(k, r, "sample token", (float *)token.d, T);
+		keep(k, r, "sample logprob", slp.d, T);
+		kit_clear(k);
+	}
+}
+
+static void run_attention(struct kit *k, struct results *r, split_fn split)
+{
+	enum { H = 4, J = 2, DK = 18, DV = 22 };
+	struct layout l = {.groups = 2, .prompt = 75, .completions = 5, .response = 3};
+	layout_make(k, &l);
+	int64_t t = l.rows;
+	struct array q = kit_random(k, t * H * DK, 2), key = kit_random(k, t * J * DK, 2), v = kit_random(k, t * J * DV, 1), out = kit_nan(k, t * H * DV), lse = kit_nan(k, t * H);
+	struct array kp = kit_nan(k, l.pages * J * DK * KV_PAGE), vp = kit_nan(k, l.pages * J * DV * KV_PAGE), dout = kit_random(k, t * H * DV, 1), dq = kit_random(k, t * H * DK, 1);
+	struct array dkp = kit_random(k, kp.n, 0), dvp = kit_random(k, vp.n, 0), dk = kit_random(k, key.n, 1), dv = kit_random(k, v.n, 1);
+	struct kv_args kv = {kp.d, vp.d, J, DK, DV, tensor_f32(key.d, t, J * DK), tensor_f32(v.d, t, J * DV), l.writes, l.write_row.d, l.write_page.d, l.write_slot.d};
+	k->ops->kv_write(k->b, &kv);
+	struct attention_args a = {.heads = H, .kv_heads = J, .dk = DK, .dv = DV, .scale = 0.3f, .k_pages = kp.d, .v_pages = vp.d, .tables = l.tables.d, .table_stride = l.stride};
+	EACH_PIECE(at, n, t) {
+		a.q = tensor_f32(q.d + at * H * DK, n, H * DK), a.out = tensor_f32(out.d + at * H * DV, n, H * DV), a.lse = lse.d + at * H;
+		a.row_seq = l.row_seq.d + at, a.row_pos = l.row_pos.d + at;
+		k->ops->attention_forward(k->b, &a);
+	}
+	a.q = tensor_f32(q.d, t, H * DK), a.out = tensor_f32(out.d, t, H * DV), a.lse = lse.d, a.row_seq = l.row_seq.d, a.row_pos = l.row_pos.d;
+	a.dout = tensor_f32(dout.d, t, H * DV), a.dq = tensor_f32(dq.d, t, H * DK), a.dk_pages = dkp.d, a.dv_pages = dvp.d, a.sets = l.groups, a.set_rows = l.set_rows;
+	k->ops->attention_backward(k->b, &a);
+	kv.k_pages = dkp.d, kv.v_pages = dvp.d, kv.k.data = dk.d, kv.v.data = dv.d;
+	k->ops->kv_read_add(k->b, &kv);
+	keep(k, r, "attention", out.d, out.n);
+	keep(k, r, "attention lse", lse.d, lse.n);
+	keep(k, r, "attention dq", dq.d, dq.n);
+	keep(k, r, "attention dk", dk.d, dk.n);
+	keep(k, r, "attention dv", dv.d, dv.n);
+	kit_clear(k);
+}
+
+static void run_whole_arrays(struct kit *k, struct results *r)
+{
+	for (int f = 0; f < 2; f++) {
+		struct array w = kit_random(k, 40001, 1), g = kit_random(k, 40001, 1), m = kit_random(k, 40001, 1), v = kit_random(k, 40001, 0);
+		struct adamw_args a = {w.d, g.d, m.d, v.d, w.n, 1e-2f, 0.9f, 0.98f, 1e-8f, 0.1f, 0.5f, 7, f};
+		k->ops->adamw(k->b, &a);
+		k->ops->add(k->b, g.d, m.d, g.n);
+		float squares = (float)k->ops->sum_squares(k->b, g.d, g.n);
+		k->ops->upload(k->b, g.d, &squares, 4);
+		keep(k, r, "adamw w", w.d, w.n);
+		keep(k, r, "adamw v", v.d, v.n);
+		keep(k, r, "add, sum of squares", g.d, g.n);
+		kit_clear(k);
+	}
+}
+
+/* Everything on one backend; 0 when this processor has no such instructions. */
+static int run_all(struct results *r, const char *isa, int threads, split_fn split)
+{
+	struct kit k;
+	kit_open(&k, isa, threads);
+	if (!k.b) return 0;
+	r->n = 0;
+	run_linear(&k, r, split);
+	run_rows(&k, r, split);
+	run_norm_forward(&k, r, split);
+	run_router(&k, r, split);
+	run_experts(&k, r, split);
+	run_head(&k, r, split);
+	run_attention(&k, r, split);
+	run_whole_arrays(&k, r);
+	kit_close(&k);
+	return 1;
+}
+
+static void compare(const struct results *a, const struct results *b, const char *what)
+{
+	assert_int_equal(a->n, b->n);
+	assert_true(a->n > 40);
+	for (int i = 0; i < a->n; i++)
+		if (a->hash[i] != b->hash[i]) fail_msg("%s: %s (result %d) has other bits", what, a->name[i], i);
+}
+
+static void test_splits(void **state)
+{
+	(void)state;
+	static const split_fn split[] = {split_single, split_odd, split_growing};
+	static const char *const name[] = {"one row a call", "odd pieces", "growing pieces"};
+	struct results want, got;
+	assert_true(run_all(&want, "auto", 1, split_whole));
+	for (int i = 0; i < 3; i++) {
+		assert_true(run_all(&got, "auto", 2, split[i]));
+		compare(&want, &got, name[i]);
+	}
+}
+
+static void test_threads(void **state)
+{
+	(void)state;
+	struct results want, got;
+	assert_true(run_all(&want, "auto", 1, split_whole));
+	for (int threads = 2; threads <= 3; threads++) {
+		assert_true(run_all(&got, "auto", threads, split_whole));
+		compare(&want, &got, threads == 2 ? "two threads" : "three threads");
+	}
+}
+
+static void compare_isa(const char *isa)
+{
+	struct results want, got;
+	char a[33], b[33];
+	struct kit k;
+	assert_true(run_all(&want, "generic", 1, split_whole));
+	if (!run_all(&got, isa, 2, split_odd)) {
+		print_message("this processor has no %s\n", isa);
+		skip();
+	}
+	compare(&want, &got, isa);
+	kit_open(&k, isa, 2);
+	backend_fingerprint(k.b, a);
+	kit_close(&k);
+	kit_open(&k, "generic", 1);
+	backend_fingerprint(k.b, b);
+	kit_close(&k);
+	assert_string_equal(a, b);
+}
+
+static void test_avx512(void **state)
+{
+	(void)state;
+	compare_isa("avx512");
+}
+
+static void test_avx2(void **state)
+{
+	(void)state;
+	compare_isa("avx2");
+}
+
+/* One last bit in one input must show. */
+static void test_planted_ulp(void **state)
+{
+	(void)state;
+	struct kit k;
+	struct results a = {0}, b = {0};
+	kit_open(&k, "auto", 1);
+	struct array x = kit_random(&k, 3, 1);
+	keep(&k, &a, "x", x.d, 3);
+	x.h[1] = nextafterf(x.h[1], 2);
+	kit_push(&k, x);
+	keep(&k, &b, "x", x.d, 3);
+	assert_true(a.hash[0] != b.hash[0]);
+	kit_close(&k);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_splits), cmocka_unit_test(test_threads),	   cmocka_unit_test(test_avx512),
+		cmocka_unit_test(test_avx2),   cmocka_unit_test(test_planted_ulp),
+	};
+	return cmocka_run_group_tests_name("ops_exact", tests, NULL, NULL);
+}
