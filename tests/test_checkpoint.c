@@ -1,134 +1,7 @@
-/* Checkpoints: whole or not there. Every bit of a small one is flipped and seen;
- * a child is killed at every passage of every fault point of the save, after
- * which the old one or the new one loads and nothing else; the points killed at
- * are counted against the list of all. Links are never followed. */
-#include "core/base/fault.h"
-#include "core/base/fs.h"
-#include "policy/checkpoint.h"
-#include "policy/safetensors.h"
-
-#include <fcntl.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-enum { PATH = 1200, FLOATS = 5 };
-#define PLACE "checkpoints"
-
-static int setup(void **state)
-{
-	char *dir = strdup("checkpoint-test-XXXXXX");
-	*state = mkdtemp(dir);
-	return *state ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	struct err e;
-	int rc = fs_remove_tree(*state, &e);
-	free(*state);
-	return rc;
-}
-
-static const char *in(char out[PATH], const char *dir, const char *name)
-{
-	snprintf(out, PATH, "%s/%s", dir, name);
-	return out;
-}
-
-static int exists(const char *dir, const char *name)
-{
-	char path[PATH];
-	struct stat st;
-	return lstat(in(path, dir, name), &st) == 0;
-}
-
-/* A shell command of two words, which must succeed. */
-static void shell(const char *format, const char *one, const char *two)
-{
-	char command[2 * PATH];
-	snprintf(command, sizeof command, format, one, two);
-	assert_int_equal(system(command), 0);
-}
-
-/* Writes the files of a checkpoint; `mark` is in all of them, so that a mixture would be seen. */
-static int fill(const char *folder, uint64_t step, int mark, struct err *e)
-{
-	char path[PATH];
-	float w[FLOATS];
-	int64_t s = (int64_t)step;
-	for (int i = 0; i < FLOATS; i++) w[i] = (float)((int)step * 1000 + mark * 10 + i);
-	const struct safetensors_entry policy[] = {{"w", SAFETENSORS_F32, 1, {FLOATS}, w}, {"step", SAFETENSORS_I64, 0, {0}, &s}};
-	const struct safetensors_entry moments[] = {{"m", SAFETENSORS_F32, 1, {FLOATS}, w}};
-	int rc = safetensors_write(in(path, folder, "policy.safetensors"), policy, 2, NULL, 0, 0, NULL, e);
-	if (rc == 0) rc = safetensors_write(in(path, folder, "optimizer.safetensors"), moments, 1, NULL, 0, 0, NULL, e);
-	if (rc < 0) return rc;
-	FILE *f = fopen(in(path, folder, "state.json"), "wb");
-	if (!f) return err_set(e, ERR_IO, "cannot create %s", path);
-	fprintf(f, "%d", (int)w[0]);
-	return fclose(f) == 0 ? 0 : err_set(e, ERR_IO, "cannot write %s", path);
-}
-
-static int save(const char *run, uint64_t step, int mark, int64_t keep, struct err *e)
-{
-	struct checkpoint *c;
-	int rc = checkpoint_begin(&c, run, PLACE, step, e);
-	if (rc < 0) return rc;
-	rc = fill(checkpoint_folder(c), step, mark, e);
-	if (rc == 0) return checkpoint_commit(c, keep, NULL, e);
-	checkpoint_abort(c);
-	return rc;
-}
-
-static void must_save(const char *run, uint64_t step, int mark)
-{
-	struct err e;
-	if (save(run, step, mark, 2, &e) != 0) fail_msg("%s", e.msg);
-}
-
-/* Reads a checkpoint's three files, which must agree; returns the mark. */
-static int load(const struct checkpoint_entry *c)
-{
-	char path[PATH], *text;
-	struct safetensors *policy, *moments;
-	struct err e;
-	float w[FLOATS], m[FLOATS];
-	size_t bytes;
-	assert_int_equal(safetensors_open(&policy, in(path, c->path, "policy.safetensors"), &e), 0);
-	assert_int_equal(safetensors_open(&moments, in(path, c->path, "optimizer.safetensors"), &e), 0);
-	assert_int_equal(safetensors_read_f32(safetensors_find(policy, "w"), w, &e), 0);
-	assert_int_equal(safetensors_read_f32(safetensors_find(moments, "m"), m, &e), 0);
-	assert_int_equal(*safetensors_find(policy, "step")->data, c->step);
-	safetensors_close(policy);
-	safetensors_close(moments);
-	assert_int_equal(fs_read(in(path, c->path, "state.json"), 100, &text, &bytes, &e), 0);
-	assert_memory_equal(w, m, sizeof w);
-	assert_int_equal(atoi(text), (int)w[0]);
-	free(text);
-	assert_int_equal((int)w[0] / 1000, c->step);
-	return (int)w[0] % 1000 / 10;
-}
-
-struct warned {
-	int count;
-	char last[2048];
-};
-
-static void warn(void *arg, const char *text)
-{
-	struct warned *w = arg;
-	w->count++;
-	snprintf(w->last, sizeof w->last, "%s", text);
-}
+/* Checkpoints: whole or not there. Every bit of a small one is flipped and seen
+ * by file and tensor, a damaged one is passed over, links are never followed, a
+ * full disk leaves the old one. Deaths are in test_checkpoint_faults.c. */
+#include "tests/checkpoint_sample.h"
 
 static void test_save_and_find(void **state)
 {
@@ -327,9 +200,11 @@ static void test_links(void **state)
 	must_save(run, 20, 1);
 	/* the temp folder swapped while the caller writes */
 	assert_int_equal(checkpoint_begin(&c, run, PLACE, 30, &e), 0);
+	assert_int_equal(fill(checkpoint_folder(c), 30, 1, &e), 0);
 	assert_int_equal(rename(checkpoint_folder(c), in(b, run, "away")), 0);
 	assert_int_equal(symlink(in((char[PATH]){0}, real, "outside"), checkpoint_folder(c)), 0);
 	assert_int_equal(checkpoint_commit(c, 2, NULL, &e), ERR_STATE);
+	assert_non_null(strstr(e.msg, "no longer the folder"));
 	assert_int_equal(fs_remove_tree(b, &e), 0);
 	/* a file that is a link is neither committed nor loaded */
 	assert_int_equal(checkpoint_begin(&c, run, PLACE, 30, &e), 0);
@@ -381,136 +256,6 @@ static void test_full_disk(void **state)
 	}
 }
 
-/* A child saves step `step` with the order in TENFOLD_FAULT. Returns its wait status. */
-static int saved_under(const char *run, const char *order, const char *log, uint64_t step)
-{
-	int status;
-	pid_t child = fork();
-	assert_true(child >= 0);
-	if (child == 0) {
-		struct err e;
-		fault_reset();
-		setenv("TENFOLD_FAULT", order, 1);
-		setenv("TENFOLD_FAULT_LOG", log, 1);
-		_exit(fault_check(&e) < 0 ? 9 : save(run, step, 2, 2, &e) == 0 ? 0 : 42);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	return status;
-}
-
-/* After a death at `order`: the old one or the new one, whole, and the run goes on. */
-static void check_after(const char *run, const char *order, uint64_t step, int same_step)
-{
-	struct checkpoint_entry c;
-	struct warned w = {0};
-	struct err e;
-	if (checkpoint_latest(run, PLACE, &c, warn, &w, &e) != 0) fail_msg("%s: %s", order, e.msg);
-	int mark = load(&c), is_new = c.step == step && mark == 2;
-	if (!is_new && (c.step != (same_step ? step : 20) || mark != 1)) fail_msg("%s: step %d mark %d", order, (int)c.step, mark);
-	if (w.count) fail_msg("%s: %s", order, w.last);
-	assert_int_equal(checkpoint_recover(run, PLACE, &c, warn, &w, &e), 0);
-	assert_int_equal(w.count, 0);
-	must_save(run, step, 2);
-	assert_int_equal(checkpoint_latest(run, PLACE, &c, warn, &w, &e), 0);
-	assert_true(c.step == step && load(&c) == 2);
-}
-
-static int ours(const char *name)
-{
-	return !strncmp(name, "checkpoint.", 11) || !strncmp(name, "safetensors.", 12);
-}
-
-static int logged(const char *log, const char *what, const char *name)
-{
-	char line[300], *text;
-	size_t bytes;
-	struct err e;
-	snprintf(line, sizeof line, "%s %s\n", what, name);
-	if (fs_read(log, 1 << 24, &text, &bytes, &e) != 0) return 0;
-	int found = strstr(text, line) != NULL;
-	free(text);
-	return found;
-}
-
-/* Two folders to copy runs from, as syncing makes saving slow: steps 10 and 20, and 20 and 30. */
-static void templates(const char *dir)
-{
-	char path[PATH];
-	struct err e;
-	for (int same_step = 0; same_step < 2; same_step++) {
-		assert_int_equal(fs_mkdirs(in(path, dir, same_step ? "template-1" : "template-0"), &e), 0);
-		must_save(path, 10, 1);
-		must_save(path, 20, 1);
-		if (same_step) must_save(path, 30, 1);
-	}
-}
-
-/* Kills at passage 1, 2, … of one point until the save of step 30 gets through; returns how many times it killed. */
-static int kill_at(const char *dir, const char *name, const char *log, int same_step)
-{
-	char order[200], run[PATH], template[PATH];
-	struct err e;
-	in(run, dir, "run");
-	in(template, dir, same_step ? "template-1" : "template-0");
-	for (int nth = 1;; nth++) {
-		snprintf(order, sizeof order, "%s:%d:kill", name, nth);
-		shell("cp -a %s %s", template, run);
-		int status = saved_under(run, order, log, 30);
-		if (WIFEXITED(status)) assert_int_equal(WEXITSTATUS(status), 0);
-		else assert_int_equal(WTERMSIG(status), SIGKILL);
-		check_after(run, order, 30, same_step);
-		assert_int_equal(fs_remove_tree(run, &e), 0);
-		if (WIFEXITED(status)) return nth - 1;
-	}
-}
-
-static void test_killed_everywhere(void **state)
-{
-	struct fault_info all[256];
-	char log[PATH];
-	int points = 0, kills = 0;
-	if (!fault_enabled()) {
-		print_message("skipped: this build has no fault points (TENFOLD_FAULTS)\n");
-		skip();
-	}
-	size_t n = fault_list(all, 256);
-	assert_true(n > 0 && n <= 256);
-	in(log, *state, "faults");
-	templates(*state);
-	for (size_t i = 0; i < n; i++) {
-		for (size_t k = 0; k < i; k++) assert_string_not_equal(all[i].name, all[k].name);
-		if (!ours(all[i].name)) continue;
-		kills += kill_at(*state, all[i].name, log, 0) + kill_at(*state, all[i].name, log, 1);
-		if (!logged(log, "kill", all[i].name)) fail_msg("nobody was killed at %s", all[i].name);
-		points++;
-	}
-	print_message("killed %d times at %d of %d points\n", kills, points, points);
-	assert_true(points >= 12);
-}
-
-/* Where a call can fail, it is made to: the save returns the error, the old one loads, nothing is left. */
-static void test_errors_everywhere(void **state)
-{
-	struct fault_info all[256];
-	char log[PATH], order[200];
-	struct err e;
-	if (!fault_enabled()) skip();
-	size_t n = fault_list(all, 256);
-	in(log, *state, "faults");
-	templates(*state);
-	for (size_t i = 0; i < n; i++) {
-		if (!ours(all[i].name) || !all[i].can_fail) continue;
-		const char *run = in((char[PATH]){0}, *state, "run");
-		shell("cp -a %s/template-0 %s", *state, run);
-		snprintf(order, sizeof order, "%s:1:error", all[i].name);
-		int status = saved_under(run, order, log, 30);
-		assert_true(WIFEXITED(status));
-		if (WEXITSTATUS(status) != 42) fail_msg("%s: exit status %d", order, WEXITSTATUS(status));
-		check_after(run, order, 30, 0);
-		assert_int_equal(fs_remove_tree(run, &e), 0);
-	}
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -520,8 +265,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fall_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_links, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_disk, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_killed_everywhere, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_errors_everywhere, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -220,7 +220,7 @@ static void test_clients_and_batches(void **state)
 	struct message_counters n;
 	reward_service_counters(r.service, &n);
 	assert_int_equal(n.scored, 40);
-	assert_int_equal(n.repeated, 24);
+	assert_true(n.repeated >= 24); /* more when a slow machine makes a client ask again */
 	assert_true(r.fake.largest > 1 && r.fake.largest <= 8);
 	assert_true(n.batches < 40);
 	service_close(&r);

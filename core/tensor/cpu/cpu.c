@@ -2,7 +2,8 @@
  * packed weights.
  *
  * Packed panels [out/32][in][32] let 32 outputs advance together while each
- * keeps one accumulator and the reduction stays in order. A pack is made when a
+ * keeps one accumulator and the reduction stays in order; the gradient by x has
+ * panels [in/32][out][32] of the same matrix. A pack is made when a
  * matrix is first used after weights_changed() and replaced in place, so after
  * the first step nothing is allocated. Weights that are still packed from a
  * released tensor are dropped with it. */
@@ -11,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static size_t pack_slot(const struct cpu_pack *packs, size_t slots, const void *key)
+static size_t pack_slot(const struct cpu_pack *packs, size_t slots, uintptr_t key)
 {
-	size_t i = ((uintptr_t)key >> 6) * 0x9E3779B97F4A7C15ull % slots;
+	size_t i = (key >> 6 ^ key) * 0x9E3779B97F4A7C15ull % slots;
 	while (packs[i].key && packs[i].key != key) i = (i + 1) % slots;
 	return i;
 }
@@ -33,33 +34,41 @@ static void pack_grow(struct cpu_backend *b)
 struct pack_job {
 	const float *w;
 	float *out;
-	int64_t out_rows, cols, panels; /* of one matrix */
+	int64_t rows, cols, panels; /* of one matrix */
+	int turned;
 };
 
+/* A panel is 32 rows of the matrix, or 32 columns when turned; what lies beyond the edge is 0. */
 static void pack_task(void *arg, int task, int thread)
 {
 	(void)thread;
 	const struct pack_job *j = arg;
-	int64_t matrix = task / j->panels, panel = task % j->panels;
-	const float *w = j->w + (matrix * j->out_rows + panel * PANEL) * j->cols;
-	float *out = j->out + (int64_t)task * j->cols * PANEL;
-	int64_t rows = j->out_rows - panel * PANEL;
-	if (rows > PANEL) rows = PANEL;
-	for (int64_t c0 = 0; c0 < j->cols; c0 += 16) {
-		int64_t c1 = c0 + 16 < j->cols ? c0 + 16 : j->cols;
-		for (int64_t r = 0; r < PANEL; r++)
-			for (int64_t c = c0; c < c1; c++) out[c * PANEL + r] = r < rows ? w[r * j->cols + c] : 0.0f;
+	int64_t matrix = task / j->panels, first = task % j->panels * PANEL, k = j->turned ? j->rows : j->cols;
+	const float *w = j->w + matrix * j->rows * j->cols;
+	float *out = j->out + (int64_t)task * k * PANEL;
+	int64_t n = (j->turned ? j->cols : j->rows) - first;
+	if (n < PANEL) memset(out, 0, (size_t)(k * PANEL) * sizeof *out);
+	else n = PANEL;
+	if (j->turned) {
+		for (int64_t r = 0; r < k; r++) memcpy(out + r * PANEL, w + r * j->cols + first, (size_t)n * sizeof *out);
+		return;
+	}
+	for (int64_t c0 = 0; c0 < k; c0 += 16) {
+		int64_t c1 = c0 + 16 < k ? c0 + 16 : k;
+		for (int64_t r = 0; r < n; r++)
+			for (int64_t c = c0; c < c1; c++) out[c * PANEL + r] = w[(first + r) * k + c];
 	}
 }
 
-const float *cpu_packed(struct cpu_backend *b, struct tensor w, int64_t matrices)
+const float *cpu_packed(struct cpu_backend *b, struct tensor w, int64_t matrices, int turned)
 {
 	CHECK(w.dtype == DTYPE_F32, "weights of dtype %d on the CPU", (int)w.dtype);
 	CHECK(matrices > 0 && w.rows % matrices == 0, "%lld rows are not %lld matrices", (long long)w.rows, (long long)matrices);
 	if (b->pack_count * 2 >= b->pack_slots) pack_grow(b);
-	struct cpu_pack *p = &b->packs[pack_slot(b->packs, b->pack_slots, w.data)];
-	int64_t out_rows = w.rows / matrices, panels = (out_rows + PANEL - 1) / PANEL;
-	size_t bytes = (size_t)(matrices * panels * PANEL * w.cols) * sizeof(float);
+	uintptr_t key = (uintptr_t)w.data | (uintptr_t)(turned != 0);
+	struct cpu_pack *p = &b->packs[pack_slot(b->packs, b->pack_slots, key)];
+	int64_t rows = w.rows / matrices, panels = ((turned ? w.cols : rows) + PANEL - 1) / PANEL;
+	size_t bytes = (size_t)(matrices * panels * PANEL * (turned ? rows : w.cols)) * sizeof(float);
 	if (p->key && p->version == b->version && p->matrices == matrices && p->bytes == bytes) return p->data;
 	if (!p->key) b->pack_count++;
 	if (p->bytes != bytes) {
@@ -67,8 +76,8 @@ const float *cpu_packed(struct cpu_backend *b, struct tensor w, int64_t matrices
 		p->data = aligned_alloc(64, (bytes + 63) / 64 * 64);
 		CHECK(p->data, "out of memory: %zu bytes to pack a weight of %lld x %lld", bytes, (long long)w.rows, (long long)w.cols);
 	}
-	*p = (struct cpu_pack){w.data, matrices, b->version, bytes, p->data};
-	struct pack_job job = {w.data, p->data, out_rows, w.cols, panels};
+	*p = (struct cpu_pack){key, matrices, b->version, bytes, p->data};
+	struct pack_job job = {w.data, p->data, rows, w.cols, panels, turned};
 	pool_run(b->pool, (int)(matrices * panels), pack_task, &job);
 	return p->data;
 }

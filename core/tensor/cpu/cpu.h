@@ -9,11 +9,11 @@
 enum { PANEL = 32 }; /* outputs of a packed panel: two vectors of 16 lanes */
 
 struct cpu_pack {
-	const void *key;  /* the weights' address */
+	uintptr_t key;    /* the weights' address, plus 1 when turned */
 	int64_t matrices; /* stacked */
 	uint64_t version; /* of the weights when packed */
 	size_t bytes;
-	float *data;      /* [matrices][ceil(out/32)][in][32] */
+	float *data;      /* [matrices][ceil(out/32)][in][32], or turned [matrices][ceil(in/32)][out][32] */
 };
 
 struct cpu_backend {
@@ -31,8 +31,9 @@ static inline struct cpu_backend *cpu_of(struct backend *b)
 	return (struct cpu_backend *)b;
 }
 
-/* Panels of `matrices` stacked [rows/matrices, cols] matrices, packed now when absent or stale. Main thread only. */
-const float *cpu_packed(struct cpu_backend *, struct tensor w, int64_t matrices);
+/* Panels of `matrices` stacked [rows/matrices, cols] matrices, packed now when absent or stale: for x·wᵀ, or turned for
+ * dy·w. Main thread only. */
+const float *cpu_packed(struct cpu_backend *, struct tensor w, int64_t matrices, int turned);
 /* 64-byte aligned memory of this thread, valid until its next call. */
 void *cpu_scratch(struct cpu_backend *, int thread, size_t bytes);
 

@@ -16,7 +16,7 @@ struct moe {
 	struct cpu_backend *b;
 	const struct experts_args *a;
 	int64_t rows, width, inner; /* T*K, C, I */
-	const float *gate, *up, *down; /* packed */
+	const float *gate, *up, *down; /* packed; turned in the backward */
 	float *y;             /* [T*K, C] expert outputs, or dX of each sorted row */
 	float *act, *dg, *du; /* [T*K, I] */
 	const int32_t *token; /* [T*K] row of x for each sorted row */
@@ -75,16 +75,17 @@ static void moe_find(const struct moe *m, int task, int64_t *expert, int64_t *fi
 		else hi = mid;
 	}
 	*expert = lo;
-	*first = m->a->offset[lo] + (int64_t)(task - m->task_start[lo]) * ROWS;
-	*rows = m->a->offset[lo + 1] - *first < ROWS ? m->a->offset[lo + 1] - *first : ROWS;
+	int64_t all = m->a->offset[lo + 1] - m->a->offset[lo], parts = m->task_start[lo + 1] - m->task_start[lo], part = task - m->task_start[lo];
+	*first = m->a->offset[lo] + all * part / parts;
+	*rows = m->a->offset[lo] + all * (part + 1) / parts - *first;
 }
 
-/* Rows [first, first+n) of one expert through one matrix: c (+)= A·Wᵀ. */
-static void moe_product(const float *a, int64_t a_row, const int32_t *index, int64_t n, int64_t k, const float *b, int64_t b_panel, int64_t b_row,
-			float *c, int64_t out, int add)
+/* n rows of one expert through one packed matrix: c (+)= A·Wᵀ (or A·W, turned). */
+static void moe_product(const float *a, int64_t a_row, const int32_t *index, int64_t n, int64_t k, const float *b, int64_t b_panel, float *c, int64_t out,
+			int add)
 {
-	struct gemm g = {.m = n, .n = out, .k = k, .a = a, .a_row = a_row, .a_step = 1, .index = index, .b = b, .b_panel = b_panel,
-			 .b_row = b_row, .c = c, .c_row = out, .add = add};
+	struct gemm g = {.m = n, .n = out, .k = k, .a = a, .a_row = a_row, .index = index, .b = b, .b_panel = b_panel, .b_row = PANEL, .c = c, .c_row = out,
+			 .add = add};
 	gemm_block(&g, 0, n, 0, gemm_panels(out));
 }
 
@@ -97,10 +98,10 @@ static void forward_task(void *arg, int task, int thread)
 	moe_find(m, task, &e, &r, &n);
 	const int64_t c = m->width, in = m->inner, pi = gemm_panels(in) * PANEL * c, pc = gemm_panels(c) * PANEL * in;
 	float *g = (float *)a->g.data + r * in, *u = (float *)a->u.data + r * in, *act = m->act + r * in;
-	moe_product(a->x.data, c, m->token + r, n, c, m->gate + e * pi, c * PANEL, PANEL, g, in, 0);
-	moe_product(a->x.data, c, m->token + r, n, c, m->up + e * pi, c * PANEL, PANEL, u, in, 0);
+	moe_product(a->x.data, c, m->token + r, n, c, m->gate + e * pi, c * PANEL, g, in, 0);
+	moe_product(a->x.data, c, m->token + r, n, c, m->up + e * pi, c * PANEL, u, in, 0);
 	swiglu_row(g, u, act, n * in);
-	moe_product(act, in, NULL, n, in, m->down + e * pc, in * PANEL, PANEL, m->y + r * c, c, 0);
+	moe_product(act, in, NULL, n, in, m->down + e * pc, in * PANEL, m->y + r * c, c, 0);
 }
 
 static void combine_rows(const void *ctx, int64_t first, int64_t last, int thread)
@@ -126,9 +127,9 @@ void K(experts_forward)(struct backend *base, const struct experts_args *a)
 	struct moe m;
 	moe_prepare(&m, base, a);
 	moe_sort(a, m.rows);
-	m.gate = cpu_packed(m.b, a->gate, a->experts);
-	m.up = cpu_packed(m.b, a->up, a->experts);
-	m.down = cpu_packed(m.b, a->down, a->experts);
+	m.gate = cpu_packed(m.b, a->gate, a->experts, 0);
+	m.up = cpu_packed(m.b, a->up, a->experts, 0);
+	m.down = cpu_packed(m.b, a->down, a->experts, 0);
 	int tasks = moe_tasks(&m);
 	pool_run(m.b->pool, tasks, forward_task, &m);
 	cpu_for(base, a->x.rows, 64, combine_rows, &m);
@@ -145,64 +146,51 @@ static void backward_rows_task(void *arg, int task, int thread)
 	const int64_t c = m->width, in = m->inner;
 	float *g = (float *)a->g.data + r * in, *u = (float *)a->u.data + r * in;
 	float *act = m->act + r * in, *dg = m->dg + r * in, *du = m->du + r * in;
-	const float *down = (const float *)a->down.data + e * c * in, *gate = (const float *)a->gate.data + e * in * c,
-		    *up = (const float *)a->up.data + e * in * c;
+	const int64_t pi = gemm_panels(in) * PANEL * c, pc = gemm_panels(c) * PANEL * in;
 	/* dA lives in du until SwiGLU's gradient replaces it */
-	moe_product(a->dout.data, c, m->token + r, n, c, down, PANEL, in, du, in, 0);
+	moe_product(a->dout.data, c, m->token + r, n, c, m->down + e * pi, c * PANEL, du, in, 0);
 	swiglu_row(g, u, act, n * in);
 	for (int64_t i = 0; i < n; i++) {
-		float w = a->weight[a->order[r + i]];
-		a->dweight[a->order[r + i]] = dot_row(du + i * in, act + i * in, in);
-		for (int64_t j = 0; j < in; j++) du[i * in + j] *= w;
-		for (int64_t j = 0; j < in; j++) act[i * in + j] *= w; /* for the gradient of down */
+		const float w = a->weight[a->order[r + i]];
+		float *da = du + i * in, *of = act + i * in;
+		a->dweight[a->order[r + i]] = dot_row(da, of, in);
+		for (int64_t j = 0; j < in; j++) da[j] *= w;
+		for (int64_t j = 0; j < in; j++) of[j] *= w; /* for the gradient of down */
 	}
 	swiglu_row_backward(g, u, du, dg, du, n * in);
 	if (a->dx.data) {
-		moe_product(dg, in, NULL, n, in, gate, PANEL, c, m->y + r * c, c, 0);
-		moe_product(du, in, NULL, n, in, up, PANEL, c, m->y + r * c, c, 1);
+		moe_product(dg, in, NULL, n, in, m->gate + e * pc, in * PANEL, m->y + r * c, c, 0);
+		moe_product(du, in, NULL, n, in, m->up + e * pc, in * PANEL, m->y + r * c, c, 1);
 	}
 }
 
-/* Weight gradients of one expert and one strip of outputs: chains over the expert's rows in token order. The rows of x
- * or dout that belong to the expert are copied together first, in strips that continue the chains. */
-enum { STRIP = 256 };
-
-static void strip_product(const struct moe *m, int thread, int64_t e, const float *left, int64_t left_cols, const float *rows, int64_t row_cols,
-			  int left_is_rows, float *dw)
+/* Weight gradients of one expert: chains over its rows in token order; the rows of x or dout are taken by index.
+ * dW [m, n] += leftᵀ · right over rows [first, first+k) of the sorted order. */
+static void weight_product(float *dw, int64_t m, int64_t n, int64_t k, const float *left, const int32_t *left_rows, const float *right,
+			   const int32_t *right_rows)
 {
-	const struct experts_args *a = m->a;
-	float *strip = cpu_scratch(m->b, thread, sizeof(float) * (size_t)(STRIP * m->width));
-	for (int64_t r = a->offset[e]; r < a->offset[e + 1]; r += STRIP) {
-		int64_t n = a->offset[e + 1] - r < STRIP ? a->offset[e + 1] - r : STRIP;
-		for (int64_t i = 0; i < n; i++) memcpy(strip + i * m->width, rows + m->token[r + i] * m->width, (size_t)m->width * sizeof *strip);
-		const float *l = left + r * left_cols;
-		struct gemm g = {.k = n, .add = 1, .c = dw};
-		if (left_is_rows) { /* dW [left_cols, C] = leftᵀ · rows */
-			g.m = left_cols, g.n = row_cols, g.a = l, g.a_row = 1, g.a_step = left_cols, g.b = strip, g.b_panel = PANEL,
-			g.b_row = row_cols, g.c_row = row_cols;
-		} else { /* dW [C, left_cols] = rowsᵀ · left */
-			g.m = row_cols, g.n = left_cols, g.a = strip, g.a_row = 1, g.a_step = row_cols, g.b = l, g.b_panel = PANEL,
-			g.b_row = left_cols, g.c_row = left_cols;
-		}
-		gemm_block(&g, 0, g.m, 0, gemm_panels(g.n));
-	}
+	struct gemm g = {.m = m, .n = n, .k = k, .a = left, .a_step = m, .a_k = left_rows, .b = right, .b_panel = PANEL, .b_row = n, .b_k = right_rows,
+			 .c = dw, .c_row = n, .add = 1};
+	gemm_block(&g, 0, m, 0, gemm_panels(n));
 }
 
 static void backward_weights_task(void *arg, int task, int thread)
 {
+	(void)thread;
 	const struct moe *m = arg;
 	const struct experts_args *a = m->a;
-	int64_t e = task / 3, c = m->width, in = m->inner;
-	if (a->offset[e] == a->offset[e + 1]) return;
+	const int64_t e = task / 3, c = m->width, in = m->inner, r = a->offset[e], n = a->offset[e + 1] - r;
+	const int32_t *token = m->token + r;
+	if (n == 0) return;
 	switch (task % 3) {
 	case 0:
-		if (a->dgate.data) strip_product(m, thread, e, m->dg, in, a->x.data, c, 1, (float *)a->dgate.data + e * in * c);
+		if (a->dgate.data) weight_product((float *)a->dgate.data + e * in * c, in, c, n, m->dg + r * in, NULL, a->x.data, token);
 		break;
 	case 1:
-		if (a->dup.data) strip_product(m, thread, e, m->du, in, a->x.data, c, 1, (float *)a->dup.data + e * in * c);
+		if (a->dup.data) weight_product((float *)a->dup.data + e * in * c, in, c, n, m->du + r * in, NULL, a->x.data, token);
 		break;
 	default:
-		if (a->ddown.data) strip_product(m, thread, e, m->act, in, a->dout.data, c, 0, (float *)a->ddown.data + e * c * in);
+		if (a->ddown.data) weight_product((float *)a->ddown.data + e * c * in, c, in, n, a->dout.data, token, m->act + r * in, NULL);
 	}
 }
 
@@ -225,6 +213,9 @@ void K(experts_backward)(struct backend *base, const struct experts_args *a)
 	struct moe m;
 	moe_prepare(&m, base, a);
 	int tasks = moe_tasks(&m);
+	m.gate = a->dx.data ? cpu_packed(m.b, a->gate, a->experts, 1) : NULL;
+	m.up = a->dx.data ? cpu_packed(m.b, a->up, a->experts, 1) : NULL;
+	m.down = cpu_packed(m.b, a->down, a->experts, 1);
 	pool_run(m.b->pool, tasks, backward_rows_task, &m);
 	if (a->dx.data) cpu_for(base, a->x.rows, 64, scatter_rows, &m);
 	pool_run(m.b->pool, 3 * a->experts, backward_weights_task, &m);

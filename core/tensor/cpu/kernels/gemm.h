@@ -5,35 +5,49 @@
  * its own row and column only: not on m, tiling or threads. Blocks of k continue
  * from the stored partial sum, which is the same sum in the same order.
  *
- * A(i, k) = a[i * a_row + k * a_step] (or a[index[i] * a_row + …]), so that the
- * forward product, the gradient by x (B = W as stored) and the gradient by W
- * (A = dYᵀ, B = X, k = tokens) are the same code. Measured against oneDNN in
- * docs/benchmarks.md. */
+ * A is rows of k (a_row, optionally by index), or transposed (columns: the weight
+ * gradient, k = tokens, optionally by index). B is panels packed beforehand
+ * (b_row = 32) or rows as stored, also by index. Transposed A and unpacked B are
+ * copied block by block into buffers of 48 and 64 KiB on the stack, because their
+ * strides of a power of two would fall into the same few cache sets. A register
+ * tile keeps its rows in the first cache and streams B from the second; AVX2's
+ * small tile does it the other way round. Measured against oneDNN by `bench`. */
 #ifndef TENFOLD_TENSOR_GEMM_H
 #define TENFOLD_TENSOR_GEMM_H
 
 #include "core/tensor/cpu/cpu.h"
 #include "core/tensor/cpu/kernels/simd.h"
 
-enum { GEMM_ROWS = 96, GEMM_K = 512 };
+enum {
+	GEMM_ROWS = 96,        /* of A in one block */
+	GEMM_K = 512,          /* when B is packed and A is rows */
+	GEMM_COPY_K = 128,     /* when either is copied */
+	GEMM_COPY_PANELS = 4,
+	GEMM_GROUP = 1 << 16,  /* floats of B visited by all tiles before the next are */
+};
 
 struct gemm {
 	int64_t m, n, k;
 	const float *a;
-	int64_t a_row, a_step;
-	const int32_t *index; /* [m] rows of a, or NULL */
+	int64_t a_row;          /* floats from row to row of A; 0: A is transposed, A(i, k) = a[k * a_step + i] */
+	int64_t a_step;         /* of a transposed A */
+	const int32_t *index;   /* [m] rows of A (not transposed), or NULL */
+	const int32_t *a_k;     /* [k] rows of a transposed A, or NULL */
 	const float *b;
-	int64_t b_panel, b_row; /* floats from panel to panel, from k to k+1 */
+	int64_t b_panel, b_row; /* floats from panel to panel, from k to k+1 (32: packed) */
+	const int32_t *b_k;     /* [k] rows of B, or NULL */
 	float *c;
 	int64_t c_row;
 	int add; /* start from what is in c */
 };
 
-INLINE void gemm_tile(const int mr, const int masked, int cols, int64_t k, const float *const *a, int64_t a_step, const float *b,
-		      int64_t b_row, float *c, int64_t c_row, int load)
+/* One register tile of mr rows and one panel. a: mr rows (packed 0), or a[0] points to [k][V_TILE_ROWS] (packed 1). */
+INLINE void gemm_tile(const int mr, const int masked, const int packed, int cols, int64_t k, const float *const *a, const float *b, int64_t b_row,
+		      float *c, int64_t c_row, int load)
 {
 	const int n0 = masked ? (cols < 16 ? cols : 16) : 16, n1 = masked ? (cols > 16 ? cols - 16 : 0) : 16;
 	v16 s0[V_TILE_ROWS], s1[V_TILE_ROWS];
+	const float *pa = a[0];
 #pragma GCC unroll 16
 	for (int i = 0; i < mr; i++) {
 		if (load) {
@@ -47,11 +61,12 @@ INLINE void gemm_tile(const int mr, const int masked, int cols, int64_t k, const
 		v16 b0 = masked ? v_load_n(b, n0) : v_load(b), b1 = masked ? v_load_n(b + 16, n1) : v_load(b + 16);
 #pragma GCC unroll 16
 		for (int i = 0; i < mr; i++) {
-			v16 x = v_set(a[i][j * a_step]);
+			v16 x = v_set(packed ? pa[i] : a[i][j]);
 			s0[i] = v_fma(x, b0, s0[i]);
 			s1[i] = v_fma(x, b1, s1[i]);
 		}
 		b += b_row;
+		pa += V_TILE_ROWS;
 	}
 #pragma GCC unroll 16
 	for (int i = 0; i < mr; i++) {
@@ -65,15 +80,17 @@ INLINE void gemm_tile(const int mr, const int masked, int cols, int64_t k, const
 	}
 }
 
-/* One register tile of `rows` <= V_TILE_ROWS rows and one panel. */
-static __attribute__((noinline, unused)) void gemm_micro(int rows, int cols, int64_t k, const float *const *a, int64_t a_step,
-							  const float *b, int64_t b_row, float *c, int64_t c_row, int load)
+/* The tile for `rows` <= V_TILE_ROWS rows and `cols` <= PANEL columns. */
+static __attribute__((noinline, unused)) void gemm_micro(int rows, int packed, int cols, int64_t k, const float *const *a, const float *b,
+							  int64_t b_row, float *c, int64_t c_row, int load)
 {
 #define GEMM_CASE(r)                                                                                                   \
 	case r:                                                                                                        \
-		if (cols >= PANEL && a_step == 1) gemm_tile(r, 0, cols, k, a, 1, b, b_row, c, c_row, load);            \
-		else if (cols >= PANEL) gemm_tile(r, 0, cols, k, a, a_step, b, b_row, c, c_row, load);                 \
-		else gemm_tile(r, 1, cols, k, a, a_step, b, b_row, c, c_row, load);                                    \
+		if (b_row != PANEL) gemm_tile(r, 1, 0, cols, k, a, b, b_row, c, c_row, load);                          \
+		else if (cols >= PANEL && packed) gemm_tile(r, 0, 1, cols, k, a, b, PANEL, c, c_row, load);            \
+		else if (cols >= PANEL) gemm_tile(r, 0, 0, cols, k, a, b, PANEL, c, c_row, load);                      \
+		else if (packed) gemm_tile(r, 1, 1, cols, k, a, b, PANEL, c, c_row, load);                             \
+		else gemm_tile(r, 1, 0, cols, k, a, b, PANEL, c, c_row, load);                                         \
 		break;
 	switch (rows) {
 		GEMM_CASE(1)
@@ -97,24 +114,112 @@ static __attribute__((noinline, unused)) void gemm_micro(int rows, int cols, int
 #undef GEMM_CASE
 }
 
-/* Rows [row0, row1) and panels [panel0, panel1) of the product. */
-static __attribute__((unused)) void gemm_block(const struct gemm *g, int64_t row0, int64_t row1, int64_t panel0, int64_t panel1)
+/* A block of the product: rows [row0, row0+rows), k [k0, k0+kn), in `tiles` tiles of nearly equal height. */
+struct gemm_part {
+	const struct gemm *g;
+	int64_t row0, rows, tiles, k0, kn;
+	const float *a_copy; /* [tiles][kn][V_TILE_ROWS], or NULL: rows in place */
+	const float *b;      /* first panel of the group */
+	int64_t b_panel, b_row;
+};
+
+static inline int64_t gemm_tile_row(const struct gemm_part *p, int64_t tile)
 {
-	int64_t tiles = (row1 - row0 + V_TILE_ROWS - 1) / V_TILE_ROWS;
-	for (int64_t k0 = 0; k0 < g->k || k0 == 0; k0 += GEMM_K) {
-		int64_t kn = g->k - k0 < GEMM_K ? g->k - k0 : GEMM_K;
-		for (int64_t p = panel0; p < panel1; p++) {
-			const float *b = g->b + p * g->b_panel + k0 * g->b_row;
-			int cols = (int)(g->n - p * PANEL < PANEL ? g->n - p * PANEL : PANEL);
-			for (int64_t t = 0; t < tiles; t++) {
-				int64_t i0 = row0 + (row1 - row0) * t / tiles, i1 = row0 + (row1 - row0) * (t + 1) / tiles;
-				const float *a[V_TILE_ROWS];
-				for (int64_t i = i0; i < i1; i++)
-					a[i - i0] = g->a + (g->index ? g->index[i] : i) * g->a_row + k0 * g->a_step;
-				gemm_micro((int)(i1 - i0), cols, kn, a, g->a_step, b, g->b_row, g->c + i0 * g->c_row + p * PANEL,
-					   g->c_row, g->add || k0 > 0);
+	return p->rows * tile / p->tiles;
+}
+
+/* One tile against panels [panel0, panel1), whose first is p->b + (panel0 - group) * p->b_panel. */
+INLINE void gemm_tile_panels(const struct gemm_part *p, int64_t tile, int64_t group, int64_t panel0, int64_t panel1)
+{
+	const struct gemm *g = p->g;
+	int64_t i0 = p->row0 + gemm_tile_row(p, tile), i1 = p->row0 + gemm_tile_row(p, tile + 1);
+	const float *a[V_TILE_ROWS];
+	if (p->a_copy) a[0] = p->a_copy + tile * p->kn * V_TILE_ROWS;
+	else
+		for (int64_t i = i0; i < i1; i++) a[i - i0] = g->a + (g->index ? g->index[i] : i) * g->a_row + p->k0;
+	for (int64_t n = panel0; n < panel1; n++) {
+		int cols = (int)(g->n - n * PANEL < PANEL ? g->n - n * PANEL : PANEL);
+		gemm_micro((int)(i1 - i0), p->a_copy != NULL, cols, p->kn, a, p->b + (n - group) * p->b_panel, p->b_row,
+			   g->c + i0 * g->c_row + n * PANEL, g->c_row, g->add || p->k0 > 0);
+	}
+}
+
+static inline void gemm_group(const struct gemm_part *p, int64_t panel0, int64_t panel1)
+{
+	if (V_TILE_ROWS >= 12)
+		for (int64_t t = 0; t < p->tiles; t++) gemm_tile_panels(p, t, panel0, panel0, panel1);
+	else
+		for (int64_t n = panel0; n < panel1; n++)
+			for (int64_t t = 0; t < p->tiles; t++) gemm_tile_panels(p, t, panel0, n, n + 1);
+}
+
+/* Copies of a transposed A, tile by tile, and of panels of B, rows [k0, k0+kn). */
+static inline void gemm_copy_a(const struct gemm_part *p, float *copy)
+{
+	const struct gemm *g = p->g;
+	for (int64_t t = 0; t < p->tiles; t++) {
+		int64_t i0 = gemm_tile_row(p, t);
+		int n = (int)(gemm_tile_row(p, t + 1) - i0);
+		float *to = copy + t * p->kn * V_TILE_ROWS;
+		for (int64_t j = 0; j < p->kn; j++, to += V_TILE_ROWS) {
+			const float *from = g->a + (g->a_k ? g->a_k[p->k0 + j] : p->k0 + j) * g->a_step + p->row0 + i0;
+			v_store_n(to, v_load_n(from, n), V_TILE_ROWS);
+		}
+	}
+}
+
+static inline void gemm_copy_b(const struct gemm_part *p, int64_t panel0, int64_t panel1, float *copy)
+{
+	const struct gemm *g = p->g;
+	for (int64_t j = 0; j < p->kn; j++) {
+		const float *row = g->b + (g->b_k ? g->b_k[p->k0 + j] : p->k0 + j) * g->b_row;
+		for (int64_t n = panel0; n < panel1; n++) {
+			const float *from = row + n * g->b_panel;
+			float *to = copy + ((n - panel0) * p->kn + j) * PANEL;
+			int cols = (int)(g->n - n * PANEL);
+			if (cols >= PANEL) {
+				v_store(to, v_load(from));
+				v_store(to + 16, v_load(from + 16));
+			} else {
+				v_store(to, v_load_n(from, cols < 16 ? cols : 16));
+				v_store(to + 16, v_load_n(from + 16, cols > 16 ? cols - 16 : 0));
 			}
 		}
+	}
+}
+
+/* Rows [row0, row0+rows), at most GEMM_ROWS, of panels [panel0, panel1). */
+static inline void gemm_rows(const struct gemm *g, int64_t row0, int64_t rows, int64_t panel0, int64_t panel1)
+{
+	float a_copy[(GEMM_ROWS + V_TILE_ROWS) * GEMM_COPY_K] __attribute__((aligned(64)));
+	float b_copy[GEMM_COPY_PANELS * GEMM_COPY_K * PANEL] __attribute__((aligned(64)));
+	const int turned = g->a_row == 0, copy_b = g->b_k || (g->b_row != PANEL && (rows > V_TILE_ROWS || turned));
+	const int64_t step = turned || copy_b ? GEMM_COPY_K : GEMM_K;
+	struct gemm_part p = {.g = g, .row0 = row0, .rows = rows, .tiles = (rows + V_TILE_ROWS - 1) / V_TILE_ROWS, .a_copy = turned ? a_copy : NULL};
+	for (; p.k0 < g->k || p.k0 == 0; p.k0 += step) {
+		p.kn = g->k - p.k0 < step ? g->k - p.k0 : step;
+		if (turned) gemm_copy_a(&p, a_copy);
+		int64_t group = copy_b ? GEMM_COPY_PANELS : 1 + GEMM_GROUP / (PANEL * (p.kn + 1));
+		for (int64_t n = panel0; n < panel1; n += group) {
+			int64_t end = n + group < panel1 ? n + group : panel1;
+			if (copy_b) {
+				gemm_copy_b(&p, n, end, b_copy);
+				p.b = b_copy, p.b_panel = p.kn * PANEL, p.b_row = PANEL;
+			} else {
+				p.b = g->b + n * g->b_panel + p.k0 * g->b_row, p.b_panel = g->b_panel, p.b_row = g->b_row;
+			}
+			gemm_group(&p, n, end);
+		}
+	}
+}
+
+/* Rows [row0, row1) and panels [panel0, panel1) of the product. */
+static __attribute__((unused, noinline)) void gemm_block(const struct gemm *g, int64_t row0, int64_t row1, int64_t panel0, int64_t panel1)
+{
+	int64_t blocks = (row1 - row0 + GEMM_ROWS - 1) / GEMM_ROWS;
+	for (int64_t r = 0; r < blocks; r++) {
+		int64_t first = (row1 - row0) * r / blocks, last = (row1 - row0) * (r + 1) / blocks;
+		gemm_rows(g, row0 + first, last - first, panel0, panel1);
 	}
 }
 
@@ -126,7 +231,7 @@ static inline int64_t gemm_panels(int64_t n)
 /* A product split over the pool: tasks are (rows block, panels block). */
 struct gemm_job {
 	const struct gemm *g;
-	int64_t panels_per_task, panel_tasks;
+	int64_t row_tasks, panels_per_task, panel_tasks;
 };
 
 static void gemm_task(void *arg, int task, int thread)
@@ -134,21 +239,21 @@ static void gemm_task(void *arg, int task, int thread)
 	(void)thread;
 	const struct gemm_job *j = arg;
 	int64_t r = task / j->panel_tasks, p = task % j->panel_tasks, panels = gemm_panels(j->g->n);
-	int64_t row1 = (r + 1) * GEMM_ROWS < j->g->m ? (r + 1) * GEMM_ROWS : j->g->m;
 	int64_t p1 = (p + 1) * j->panels_per_task < panels ? (p + 1) * j->panels_per_task : panels;
-	gemm_block(j->g, r * GEMM_ROWS, row1, p * j->panels_per_task, p1);
+	gemm_block(j->g, j->g->m * r / j->row_tasks, j->g->m * (r + 1) / j->row_tasks, p * j->panels_per_task, p1);
 }
 
 static __attribute__((unused)) void gemm_run(struct cpu_backend *b, const struct gemm *g)
 {
 	if (g->m == 0 || g->n == 0) return;
-	int64_t rows = g->m < GEMM_ROWS ? g->m : GEMM_ROWS, panels = gemm_panels(g->n);
-	int64_t work = rows * PANEL * (g->k + 1); /* multiply-adds of one panel */
-	int64_t per = (1 << 17) / work;
-	if (per < 1) per = 1;
-	if (per > panels) per = panels;
-	struct gemm_job job = {g, per, (panels + per - 1) / per};
-	pool_run(b->pool, (int)((g->m + GEMM_ROWS - 1) / GEMM_ROWS * job.panel_tasks), gemm_task, &job);
+	int64_t panels = gemm_panels(g->n), rows = (g->m + GEMM_ROWS - 1) / GEMM_ROWS;
+	int64_t one = (g->m + rows - 1) / rows * PANEL * (g->k + 1); /* multiply-adds of one panel of one row block */
+	int64_t want = one * rows * panels / (4 * b->base.threads);  /* of a task: some for each thread, none below two microseconds */
+	if (want < 1 << 17) want = 1 << 17;
+	int64_t per = b->base.threads == 1 ? panels : want / one;
+	per = per < 1 ? 1 : per > panels ? panels : per;
+	struct gemm_job job = {g, rows, per, (panels + per - 1) / per};
+	pool_run(b->pool, (int)(rows * job.panel_tasks), gemm_task, &job);
 }
 
 #endif

@@ -1,0 +1,252 @@
+/* Sessions; see session.h. */
+#include "app/session.h"
+
+#include "app/options.h"
+#include "core/base/fs.h"
+#include "core/base/log.h"
+
+#include <jansson.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef TENFOLD_VERSION
+#define TENFOLD_VERSION "unknown"
+#endif
+
+static atomic_int stop_flag; /* set by the signal handler, which can reach nothing else */
+
+static void on_signal(int number)
+{
+	(void)number;
+	atomic_store(&stop_flag, 1);
+}
+
+static void catch_signals(void)
+{
+	struct sigaction a = {.sa_handler = on_signal};
+	sigaction(SIGINT, &a, NULL);
+	sigaction(SIGTERM, &a, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int session_path(const struct session *s, const char *name, char out[PATH_MAX], struct err *e)
+{
+	if (snprintf(out, PATH_MAX, "%s/%s", s->folder, name) < PATH_MAX) return 0;
+	return err_set(e, ERR_RANGE, "path too long: %s/%s", s->folder, name);
+}
+
+/* Keys that may change between a run and its resumption: they decide who computes, not what. */
+static int free_key(const char *name)
+{
+	static const char *const names[] = {"run.name", "run.workers", "run.services", "run.threads", "run.isa", "run.device", "run.keep_checkpoints",
+					    "run.stages", "ppo.micro_batch", "rollout.batch_groups", "rollout.lease_seconds", "reward.timeout_seconds",
+					    "reward.retries", "reward.backoff_max_seconds", "reward.batch_groups"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strcmp(names[i], name)) return 1;
+	return !strncmp(name, "net.", 4);
+}
+
+/* Refuses a resumption whose configuration would give other results. */
+static int same_config(const struct session *s, const char *path, struct err *e)
+{
+	struct config old;
+	config_defaults(&old);
+	int rc = config_read(&old, path, e);
+	if (rc < 0) return rc;
+	size_t n;
+	const struct config_key *k = config_keys(&n);
+	for (size_t i = 0; i < n; i++) {
+		char a[CONFIG_STRING], b[CONFIG_STRING];
+		config_value(&old, &k[i], a, sizeof a);
+		config_value(&s->config, &k[i], b, sizeof b);
+		if (strcmp(a, b) && !free_key(k[i].name))
+			return err_set(e, ERR_MISMATCH, "%s was started with %s %s, now it is %s: a resumed run keeps it; give another --out for a new run", s->folder,
+				       k[i].name, a, b);
+	}
+	return 0;
+}
+
+static int write_config(const struct session *s, const char *path, struct err *e)
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	FILE *f = open_memstream(&text, &bytes);
+	CHECK(f, "out of memory for the configuration");
+	config_write(&s->config, f);
+	fclose(f);
+	int rc = fs_write_atomic(path, text, bytes, e);
+	free(text);
+	return rc;
+}
+
+static int take_id(void *ctx, const struct store_run *r)
+{
+	struct session *s = ctx;
+	snprintf(s->run_id, sizeof s->run_id, "%s", r->id);
+	return 0;
+}
+
+static int put_run(struct session *s, struct err *e)
+{
+	char *text = NULL, hex[HASH_HEX];
+	size_t bytes = 0;
+	int rc = store_get_run(s->store, take_id, s, e);
+	if (rc == ERR_NOT_FOUND) {
+		struct { char folder[PATH_MAX]; struct timespec t; pid_t pid; } unique;
+		memset(&unique, 0, sizeof unique);
+		memcpy(unique.folder, s->folder, sizeof unique.folder);
+		clock_gettime(CLOCK_REALTIME, &unique.t);
+		unique.pid = getpid();
+		hash_bytes(&unique, sizeof unique, hex);
+		snprintf(s->run_id, sizeof s->run_id, "%.16s", hex);
+	} else if (rc < 0) {
+		return rc;
+	}
+	FILE *f = open_memstream(&text, &bytes);
+	CHECK(f, "out of memory for the configuration");
+	config_write(&s->config, f);
+	fclose(f);
+	struct store_run run = {.id = s->run_id, .name = s->config.run.name, .seed = s->config.run.seed, .fingerprint = s->fingerprint,
+				.program = TENFOLD_VERSION, .config = text};
+	rc = store_put_run(s->store, &run, e);
+	free(text);
+	return rc;
+}
+
+static int open_run(struct session *s, const struct session_options *o, struct err *e)
+{
+	char path[PATH_MAX];
+	int rc = 0;
+	TRY(lock_open(&s->lock, s->folder, o->stage, e));
+	TRY(session_path(s, "log", path, e));
+	if (log_open_file(path) != 0) TRY(err_set(e, ERR_IO, "cannot write the log %s", path));
+	TRY(session_path(s, "config.yaml", path, e));
+	s->resumed = fs_exists(path);
+	if (s->resumed && !o->resume) TRY(err_set(e, ERR_STATE, "%s holds a run already: --resume goes on with it, another --out starts a new one", s->folder));
+	if (s->resumed) TRY(same_config(s, path, e));
+	else TRY(write_config(s, path, e));
+	TRY(session_path(s, "run.db", path, e));
+	TRY(store_open(&s->store, path, &(struct store_options){.writer = 1, .stage = o->stage}, e));
+	TRY(put_run(s, e));
+out:
+	return rc;
+}
+
+static int threads_for(const struct config *c, int share)
+{
+	if (c->run.threads > 0) return (int)c->run.threads;
+	cpu_set_t set;
+	int cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+	return share > 1 && cpus > share ? cpus / share : share > 1 ? 1 : cpus;
+}
+
+static int store_prompts(struct session *s, struct err *e)
+{
+	uint32_t n = s->task->prompts[TASK_TRAIN];
+	struct store_prompt *p = calloc(n, sizeof *p);
+	CHECK(p || n == 0, "out of memory for %u prompts", n);
+	for (uint32_t i = 0; i < n; i++) p[i] = (struct store_prompt){i, s->task->prompt[TASK_TRAIN][i].text, s->task->prompt[TASK_TRAIN][i].extra};
+	int rc = store_put_prompts(s->store, p, n, e);
+	free(p);
+	return rc;
+}
+
+int session_open(struct session *s, const struct session_options *o, struct err *e)
+{
+	memset(s, 0, sizeof *s);
+	s->stop = &stop_flag;
+	catch_signals();
+	char config[PATH_MAX];
+	struct stat st;
+	int folder = stat(o->config, &st) == 0 && S_ISDIR(st.st_mode), rc = 0;
+	snprintf(config, sizeof config, folder ? "%s/config.yaml" : "%s", o->config);
+	TRY(options_config(&s->config, config, o->sets, e));
+	if (o->folder && o->folder[0]) {
+		TRY(fs_mkdirs(o->folder, e));
+		char *real = realpath(o->folder, NULL);
+		if (!real) TRY(err_set(e, ERR_IO, "cannot resolve the folder %s", o->folder));
+		snprintf(s->folder, sizeof s->folder, "%s", real);
+		free(real);
+	}
+	if (o->parts & SESSION_BACKEND) {
+		struct backend_options b = {s->config.run.device, s->config.run.isa, threads_for(&s->config, o->share)};
+		TRY(backend_open(&s->backend, &b, e));
+		backend_fingerprint(s->backend, s->fingerprint);
+	}
+	if (o->parts & SESSION_RUN) TRY(open_run(s, o, e));
+	if (o->parts & SESSION_TASK) TRY(task_open(&s->task, &s->config, e));
+	if (o->parts & SESSION_RUN && o->parts & SESSION_TASK) TRY(store_prompts(s, e));
+	return 0;
+out:
+	session_close(s);
+	return rc;
+}
+
+void session_close(struct session *s)
+{
+	store_close(s->store);
+	task_close(s->task);
+	backend_close(s->backend);
+	lock_close(s->lock);
+	s->store = NULL;
+	s->task = NULL;
+	s->backend = NULL;
+	s->lock = NULL;
+}
+
+int session_summary(struct session *s, const char *part, struct json_t *value, struct err *e)
+{
+	char path[PATH_MAX];
+	int rc = session_path(s, "summary.json", path, e);
+	if (rc < 0) {
+		json_decref(value);
+		return rc;
+	}
+	json_t *j = json_load_file(path, 0, NULL);
+	if (!json_is_object(j)) {
+		json_decref(j);
+		j = json_object();
+	}
+	json_t *old = json_object_get(j, part);
+	if (json_is_object(old) && json_is_object(value)) {
+		json_object_update(old, value);
+		json_decref(value);
+	} else {
+		json_object_set_new(j, part, value);
+	}
+	char *text = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+	CHECK(text, "out of memory for summary.json");
+	rc = fs_write_atomic(path, text, strlen(text), e);
+	free(text);
+	json_decref(j);
+	return rc;
+}
+
+void session_endpoint(const struct session *s, const char *role, char out[256])
+{
+	char hex[HASH_HEX];
+	int learner = !strcmp(role, "learner");
+	if (learner && s->config.net.learner[0]) {
+		snprintf(out, 256, "%.255s", s->config.net.learner);
+		return;
+	}
+	/* private: an abstract name made from the folder, so two runs on a machine do not meet */
+	hash_bytes(s->folder, strlen(s->folder), hex);
+	snprintf(out, 256, "ipc://@tenfold-%.16s-%.64s", hex, role);
+}
+
+void session_generation(const struct session *s, struct generate_options *o)
+{
+	const struct config *c = &s->config;
+	*o = (struct generate_options){.completions = (int)c->rollout.group_size, .max_new = (int)c->rollout.max_new_tokens,
+				       .min_new = (int)c->rollout.min_new_tokens, .max_prompt = (int)s->task->longest_prompt,
+				       .batch_groups = (int)c->rollout.batch_groups,
+				       .sampling = {(float)c->rollout.temperature, (float)c->rollout.top_p, (int)c->rollout.top_k},
+				       .end_token = s->task->end_token, .stop = c->rollout.stop, .seed = (uint64_t)c->run.seed, .purpose = RNG_SAMPLE,
+				       .tokenizer = s->task->tokenizer};
+}
