@@ -10,6 +10,14 @@
 
 #include "core/base/err.h"
 
+int command_run(int argc, char **argv, struct err *e);
+int command_sft(int argc, char **argv, struct err *e);
+int command_eval(int argc, char **argv, struct err *e);
+int command_learner(int argc, char **argv, struct err *e);
+int command_rollout(int argc, char **argv, struct err *e);
+int command_reward(int argc, char **argv, struct err *e);
+int command_generate(int argc, char **argv, struct err *e);
+int command_tokenizer(int argc, char **argv, struct err *e);
 int command_config(int argc, char **argv, struct err *e);
 int command_report(int argc, char **argv, struct err *e);
 int command_diff(int argc, char **argv, struct err *e);

@@ -15,6 +15,14 @@ static const struct command {
 	const char *name, *help;
 	int (*run)(int argc, char **argv, struct err *e);
 } commands[] = {
+	{"run", "Run all stages of a configuration on this machine.", command_run},
+	{"sft", "The stage sft by hand: supervised training.", command_sft},
+	{"eval", "The stage eval by hand: held-out pass rates.", command_eval},
+	{"learner", "The learner of the stage ppo, alone.", command_learner},
+	{"rollout", "A rollout worker, here or on another machine.", command_rollout},
+	{"reward", "A scoring service, here or on another machine.", command_reward},
+	{"generate", "Completions of a prompt with log-probabilities and scores.", command_generate},
+	{"tokenizer", "Train a tokenizer; encode and decode text.", command_tokenizer},
 	{"config", "Print the complete configuration, or the reference of all keys.", command_config},
 	{"report", "Write a run's report (or several runs overlaid) as one HTML page.", command_report},
 	{"diff", "Compare two runs: identical up to which step, and the first difference.", command_diff},

@@ -156,7 +156,8 @@ static int store_prompts(struct session *s, struct err *e)
 	return rc;
 }
 
-int session_open(struct session *s, const struct session_options *o, struct err *e)
+/* Configuration and folder: what every session has. */
+static int session_begin(struct session *s, const struct session_options *o, struct err *e)
 {
 	memset(s, 0, sizeof *s);
 	s->stop = &stop_flag;
@@ -173,17 +174,40 @@ int session_open(struct session *s, const struct session_options *o, struct err 
 		snprintf(s->folder, sizeof s->folder, "%s", real);
 		free(real);
 	}
+out:
+	return rc;
+}
+
+static int session_parts(struct session *s, const struct session_options *o, int share, struct err *e)
+{
+	int rc = 0;
 	if (o->parts & SESSION_BACKEND) {
-		struct backend_options b = {s->config.run.device, s->config.run.isa, threads_for(&s->config, o->share)};
+		struct backend_options b = {s->config.run.device, s->config.run.isa, threads_for(&s->config, share)};
 		TRY(backend_open(&s->backend, &b, e));
 		backend_fingerprint(s->backend, s->fingerprint);
 	}
 	if (o->parts & SESSION_RUN) TRY(open_run(s, o, e));
 	if (o->parts & SESSION_TASK) TRY(task_open(&s->task, &s->config, e));
 	if (o->parts & SESSION_RUN && o->parts & SESSION_TASK) TRY(store_prompts(s, e));
-	return 0;
 out:
-	session_close(s);
+	return rc;
+}
+
+int session_open(struct session *s, const struct session_options *o, struct err *e)
+{
+	int rc = session_begin(s, o, e);
+	if (rc == 0) rc = session_parts(s, o, 1, e);
+	if (rc < 0) session_close(s);
+	return rc;
+}
+
+int session_open_role(struct session *s, const struct session_options *o, struct err *e)
+{
+	char path[PATH_MAX];
+	int rc = session_begin(s, o, e);
+	if (rc == 0 && s->folder[0] && session_path(s, "log", path, e) == 0) log_open_file(path);
+	if (rc == 0) rc = session_parts(s, o, (int)s->config.run.workers, e);
+	if (rc < 0) session_close(s);
 	return rc;
 }
 

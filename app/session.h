@@ -38,6 +38,8 @@ struct session {
 	atomic_int *stop;      /* becomes 1 at SIGINT or SIGTERM */
 };
 
+struct option_list;
+
 struct session_options {
 	const char *config;        /* YAML file; may be the folder of a run (its config.yaml is taken) */
 	const struct option_list *sets;
@@ -45,12 +47,12 @@ struct session_options {
 	const char *stage;         /* of the rows written, and of the log */
 	int resume;                /* an existing run is gone on with; else it is refused */
 	int parts;
-	int share;                 /* roles of this process's kind that compute at once: threads are divided by it */
 };
 
-struct option_list;
-
 int session_open(struct session *s, const struct session_options *o, struct err *e);
+/* For workers and services: no lock and no database; threads are shared among run.workers; the log goes to the run's
+ * folder when that is given. */
+int session_open_role(struct session *s, const struct session_options *o, struct err *e);
 void session_close(struct session *s);
 /* folder/name into out. */
 int session_path(const struct session *s, const char *name, char out[PATH_MAX], struct err *e);

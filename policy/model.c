@@ -27,9 +27,10 @@ int model_open(struct model **out, struct backend *backend, const struct shape *
 	if (!m->weights || !m->cos || !m->sin || !cs || !sn) {
 		free(cs);
 		free(sn);
+		rc = err_set(e, ERR_MEMORY, "no memory for a model of %lld parameters (%.1f MiB)", (long long)m->params.parameters,
+			     (double)m->params.floats * 4 / 1048576.0);
 		model_close(m);
-		return err_set(e, ERR_MEMORY, "no memory for a model of %lld parameters (%.1f MiB)", (long long)m->params.parameters,
-			       (double)m->params.floats * 4 / 1048576.0);
+		return rc;
 	}
 	for (int64_t p = 0; p < s->max_positions; p++)
 		for (int64_t i = 0; i < half; i++) {

@@ -130,7 +130,7 @@ void plan_draw(struct plan *p, int level, struct draws *d)
 			c->step[0] = i ? draw_step(d, p) : say(d, draw_construct(d, phrases_starts(), level), p->loose, 0);
 		}
 		int plain = i && c->form == CLAUSE_STEP && p->clause[i - 1].form == CLAUSE_STEP;
-		c->semicolon = !plain || draw_percent(d, 30);
+		c->semicolon = !plain;
 	}
 }
 

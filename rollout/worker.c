@@ -36,7 +36,8 @@ int worker_receive(struct worker *w, double seconds, struct message *m, struct e
 	if (rc == ERR_TIMEOUT) return 0;
 	if (rc == 0) {
 		rc = message_decode(m, f.data, f.bytes, w->arena, &w->limits, e);
-		if (rc == 0 && w->run[0]) rc = message_check_run(m, w->run, e);
+		if (rc == ERR_MISMATCH) return err_prefix(e, "the learner at %s", w->options.learner); /* another protocol: nothing can follow */
+		if (rc == 0 && w->run[0] && m->type != MESSAGE_REFUSE) rc = message_check_run(m, w->run, e);
 	}
 	if (rc == ERR_FORMAT || rc == ERR_RANGE || rc == ERR_MISMATCH) {
 		log_warn("WORKER %s: a message from the learner is passed over: %s", w->options.name, e->msg);
@@ -137,7 +138,7 @@ static int ask(struct worker *w, struct err *e)
 	return rc;
 }
 
-/* An arrival at the end: groups under way are dropped, and the learner knows at once. */
+/* So that the learner need not wait for the lease to run out. */
 static void say_bye(struct worker *w)
 {
 	struct err e;

@@ -95,7 +95,7 @@ static void take_answer(struct worker *w, const struct message *m)
 		w->counters.groups++;
 		w->counters.duplicates += m->got.duplicate;
 		w->refused_leases = 0;
-	} else if (m->type == MESSAGE_REFUSE) {
+	} else if (m->type == MESSAGE_REFUSE && strcmp(m->refuse.about, "group") == 0 && find_hand(w, m->refuse.step, m->refuse.slot)) {
 		w->counters.refusals++;
 		w->refused = 1;
 		strcpy(w->reason, m->refuse.reason);

@@ -7,11 +7,12 @@
  *
  * A is rows of k (a_row, optionally by index), or transposed (columns: the weight
  * gradient, k = tokens, optionally by index). B is panels packed beforehand
- * (b_row = 32) or rows as stored, also by index. Transposed A and unpacked B are
- * copied block by block into buffers of 48 and 64 KiB on the stack, because their
- * strides of a power of two would fall into the same few cache sets. A register
- * tile keeps its rows in the first cache and streams B from the second; AVX2's
- * small tile does it the other way round. Measured against oneDNN by `bench`. */
+ * (b_row = 32) or rows as stored, also by index. Rows that lie far apart are
+ * copied block by block into buffers of 48 and 64 KiB on the stack, because long
+ * strides of a power of two fall into the same few cache sets; shorter ones are
+ * cheaper in place. A register tile keeps its rows in the first cache and streams
+ * B from the second; AVX2's small tile does it the other way round. Measured
+ * against oneDNN by `bench`. */
 #ifndef TENFOLD_TENSOR_GEMM_H
 #define TENFOLD_TENSOR_GEMM_H
 
@@ -23,6 +24,7 @@ enum {
 	GEMM_K = 512,          /* when B is packed and A is rows */
 	GEMM_COPY_K = 128,     /* when either is copied */
 	GEMM_COPY_PANELS = 4,
+	GEMM_FAR = 256,        /* floats between rows from which on copying pays */
 	GEMM_GROUP = 1 << 16,  /* floats of B visited by all tiles before the next are */
 };
 
@@ -35,19 +37,28 @@ struct gemm {
 	const int32_t *a_k;     /* [k] rows of a transposed A, or NULL */
 	const float *b;
 	int64_t b_panel, b_row; /* floats from panel to panel, from k to k+1 (32: packed) */
-	const int32_t *b_k;     /* [k] rows of B, or NULL */
+	const int32_t *b_k;     /* [k] rows of B, or NULL; with a transposed A only */
 	float *c;
 	int64_t c_row;
 	int add; /* start from what is in c */
 };
 
-/* One register tile of mr rows and one panel. a: mr rows (packed 0), or a[0] points to [k][V_TILE_ROWS] (packed 1). */
-INLINE void gemm_tile(const int mr, const int masked, const int packed, int cols, int64_t k, const float *const *a, const float *b, int64_t b_row,
-		      float *c, int64_t c_row, int load)
+/* Where a tile finds its operands: A(i, j) = a[i * a_row + j] and B in steps of b_row; or, turned, A(i, j) = a[a_at[j] + i]
+ * and row j of B at b + b_at[j]. */
+struct gemm_source {
+	const float *a, *b;
+	int64_t a_row, b_row;
+	const int64_t *a_at, *b_at;
+};
+
+/* One register tile of mr rows and one panel. Rows of A are reached from every third one, which leaves registers free. */
+INLINE void gemm_tile(const int mr, const int masked, const int turned, int cols, int64_t k, const struct gemm_source *from, const int64_t b_row, float *c,
+		      int64_t c_row, int load)
 {
 	const int n0 = masked ? (cols < 16 ? cols : 16) : 16, n1 = masked ? (cols > 16 ? cols - 16 : 0) : 16;
 	v16 s0[V_TILE_ROWS], s1[V_TILE_ROWS];
-	const float *pa = a[0];
+	const int64_t a_row = from->a_row, *a_at = from->a_at, *b_at = from->b_at;
+	const float *a = from->a, *b = from->b, *a3 = a + 3 * a_row, *a6 = a + 6 * a_row, *a9 = a + 9 * a_row;
 #pragma GCC unroll 16
 	for (int i = 0; i < mr; i++) {
 		if (load) {
@@ -58,15 +69,15 @@ INLINE void gemm_tile(const int mr, const int masked, const int packed, int cols
 		}
 	}
 	for (int64_t j = 0; j < k; j++) {
-		v16 b0 = masked ? v_load_n(b, n0) : v_load(b), b1 = masked ? v_load_n(b + 16, n1) : v_load(b + 16);
+		const float *at = turned ? b + b_at[j] : b, *pa = turned ? a + a_at[j] : NULL;
+		v16 b0 = masked ? v_load_n(at, n0) : v_load(at), b1 = masked ? v_load_n(at + 16, n1) : v_load(at + 16);
 #pragma GCC unroll 16
 		for (int i = 0; i < mr; i++) {
-			v16 x = v_set(packed ? pa[i] : a[i][j]);
+			v16 x = v_set(turned ? pa[i] : (i < 3 ? a : i < 6 ? a3 : i < 9 ? a6 : a9)[i % 3 * a_row]);
 			s0[i] = v_fma(x, b0, s0[i]);
 			s1[i] = v_fma(x, b1, s1[i]);
 		}
-		b += b_row;
-		pa += V_TILE_ROWS;
+		if (!turned) b += b_row, a++, a3++, a6++, a9++;
 	}
 #pragma GCC unroll 16
 	for (int i = 0; i < mr; i++) {
@@ -81,16 +92,16 @@ INLINE void gemm_tile(const int mr, const int masked, const int packed, int cols
 }
 
 /* The tile for `rows` <= V_TILE_ROWS rows and `cols` <= PANEL columns. */
-static __attribute__((noinline, unused)) void gemm_micro(int rows, int packed, int cols, int64_t k, const float *const *a, const float *b,
-							  int64_t b_row, float *c, int64_t c_row, int load)
+static __attribute__((noinline, unused)) void gemm_micro(int rows, int turned, int cols, int64_t k, const struct gemm_source *from, float *c, int64_t c_row,
+							  int load)
 {
 #define GEMM_CASE(r)                                                                                                   \
 	case r:                                                                                                        \
-		if (b_row != PANEL) gemm_tile(r, 1, 0, cols, k, a, b, b_row, c, c_row, load);                          \
-		else if (cols >= PANEL && packed) gemm_tile(r, 0, 1, cols, k, a, b, PANEL, c, c_row, load);            \
-		else if (cols >= PANEL) gemm_tile(r, 0, 0, cols, k, a, b, PANEL, c, c_row, load);                      \
-		else if (packed) gemm_tile(r, 1, 1, cols, k, a, b, PANEL, c, c_row, load);                             \
-		else gemm_tile(r, 1, 0, cols, k, a, b, PANEL, c, c_row, load);                                         \
+		if (turned && cols >= PANEL) gemm_tile(r, 0, 1, cols, k, from, 0, c, c_row, load);                     \
+		else if (turned) gemm_tile(r, 1, 1, cols, k, from, 0, c, c_row, load);                                 \
+		else if (from->b_row != PANEL) gemm_tile(r, 1, 0, cols, k, from, from->b_row, c, c_row, load);         \
+		else if (cols >= PANEL) gemm_tile(r, 0, 0, cols, k, from, PANEL, c, c_row, load);                      \
+		else gemm_tile(r, 1, 0, cols, k, from, PANEL, c, c_row, load);                                         \
 		break;
 	switch (rows) {
 		GEMM_CASE(1)
@@ -118,9 +129,10 @@ static __attribute__((noinline, unused)) void gemm_micro(int rows, int packed, i
 struct gemm_part {
 	const struct gemm *g;
 	int64_t row0, rows, tiles, k0, kn;
-	const float *a_copy; /* [tiles][kn][V_TILE_ROWS], or NULL: rows in place */
+	const float *a_copy; /* [tiles][kn][V_TILE_ROWS] of a transposed A, [rows][kn] of rows by index, or NULL: in place */
 	const float *b;      /* first panel of the group */
 	int64_t b_panel, b_row;
+	const int64_t *a_at, *b_at; /* [kn], transposed A only */
 };
 
 static inline int64_t gemm_tile_row(const struct gemm_part *p, int64_t tile)
@@ -128,19 +140,29 @@ static inline int64_t gemm_tile_row(const struct gemm_part *p, int64_t tile)
 	return p->rows * tile / p->tiles;
 }
 
+/* Asks for one tile of C, so that it is there when the tile before it is done. */
+INLINE void gemm_prefetch(const float *c, int64_t c_row, int64_t rows)
+{
+	for (int64_t i = 0; i < rows; i++) {
+		__builtin_prefetch(c + i * c_row, 1);
+		__builtin_prefetch(c + i * c_row + 16, 1);
+	}
+}
+
 /* One tile against panels [panel0, panel1), whose first is p->b + (panel0 - group) * p->b_panel. */
 INLINE void gemm_tile_panels(const struct gemm_part *p, int64_t tile, int64_t group, int64_t panel0, int64_t panel1)
 {
 	const struct gemm *g = p->g;
 	int64_t i0 = p->row0 + gemm_tile_row(p, tile), i1 = p->row0 + gemm_tile_row(p, tile + 1);
-	const float *a[V_TILE_ROWS];
-	if (p->a_copy) a[0] = p->a_copy + tile * p->kn * V_TILE_ROWS;
-	else
-		for (int64_t i = i0; i < i1; i++) a[i - i0] = g->a + (g->index ? g->index[i] : i) * g->a_row + p->k0;
+	struct gemm_source from = {.a_row = p->a_copy ? p->kn : g->a_row, .b_row = p->b_row, .a_at = p->a_at, .b_at = p->b_at};
+	if (p->a_at) from.a = p->a_copy ? p->a_copy + tile * p->kn * V_TILE_ROWS : g->a + i0;
+	else from.a = p->a_copy ? p->a_copy + (i0 - p->row0) * p->kn : g->a + i0 * g->a_row + p->k0;
 	for (int64_t n = panel0; n < panel1; n++) {
 		int cols = (int)(g->n - n * PANEL < PANEL ? g->n - n * PANEL : PANEL);
-		gemm_micro((int)(i1 - i0), p->a_copy != NULL, cols, p->kn, a, p->b + (n - group) * p->b_panel, p->b_row,
-			   g->c + i0 * g->c_row + n * PANEL, g->c_row, g->add || p->k0 > 0);
+		from.b = p->b + (n - group) * p->b_panel;
+		if (n + 1 < panel1) gemm_prefetch(g->c + i0 * g->c_row + (n + 1) * PANEL, g->c_row, i1 - i0);
+		else if (tile + 1 < p->tiles) gemm_prefetch(g->c + i1 * g->c_row + panel0 * PANEL, g->c_row, i1 - i0);
+		gemm_micro((int)(i1 - i0), p->a_at != NULL, cols, p->kn, &from, g->c + i0 * g->c_row + n * PANEL, g->c_row, g->add || p->k0 > 0);
 	}
 }
 
@@ -153,7 +175,14 @@ static inline void gemm_group(const struct gemm_part *p, int64_t panel0, int64_t
 			for (int64_t t = 0; t < p->tiles; t++) gemm_tile_panels(p, t, panel0, n, n + 1);
 }
 
-/* Copies of a transposed A, tile by tile, and of panels of B, rows [k0, k0+kn). */
+/* Copies of rows by index, of a transposed A tile by tile, and of panels of B, all of k in [k0, k0+kn). */
+static inline void gemm_copy_rows(const struct gemm_part *p, float *copy)
+{
+	const struct gemm *g = p->g;
+	for (int64_t i = 0; i < p->rows; i++)
+		memcpy(copy + i * p->kn, g->a + g->index[p->row0 + i] * g->a_row + p->k0, (size_t)p->kn * sizeof *copy);
+}
+
 static inline void gemm_copy_a(const struct gemm_part *p, float *copy)
 {
 	const struct gemm *g = p->g;
@@ -163,7 +192,9 @@ static inline void gemm_copy_a(const struct gemm_part *p, float *copy)
 		float *to = copy + t * p->kn * V_TILE_ROWS;
 		for (int64_t j = 0; j < p->kn; j++, to += V_TILE_ROWS) {
 			const float *from = g->a + (g->a_k ? g->a_k[p->k0 + j] : p->k0 + j) * g->a_step + p->row0 + i0;
-			v_store_n(to, v_load_n(from, n), V_TILE_ROWS);
+			if (V_TILE_ROWS >= 12) v_store(to, v_load_n(from, n)); /* 16 lanes: the next row overwrites the rest */
+			else
+				for (int i = 0; i < n; i++) to[i] = from[i];
 		}
 	}
 }
@@ -188,25 +219,39 @@ static inline void gemm_copy_b(const struct gemm_part *p, int64_t panel0, int64_
 	}
 }
 
+/* Offsets of the rows [k0, k0+kn) of an operand: in its copy, by index, or in steps. */
+static inline void gemm_offsets(const struct gemm_part *p, int64_t *at, const int32_t *index, int64_t step, int64_t copied)
+{
+	for (int64_t j = 0; j < p->kn; j++) at[j] = copied ? j * copied : (index ? index[p->k0 + j] : p->k0 + j) * step;
+}
+
 /* Rows [row0, row0+rows), at most GEMM_ROWS, of panels [panel0, panel1). */
 static inline void gemm_rows(const struct gemm *g, int64_t row0, int64_t rows, int64_t panel0, int64_t panel1)
 {
-	float a_copy[(GEMM_ROWS + V_TILE_ROWS) * GEMM_COPY_K] __attribute__((aligned(64)));
+	float a_copy[(GEMM_ROWS + V_TILE_ROWS) * GEMM_COPY_K + 16] __attribute__((aligned(64)));
 	float b_copy[GEMM_COPY_PANELS * GEMM_COPY_K * PANEL] __attribute__((aligned(64)));
-	const int turned = g->a_row == 0, copy_b = g->b_k || (g->b_row != PANEL && (rows > V_TILE_ROWS || turned));
-	const int64_t step = turned || copy_b ? GEMM_COPY_K : GEMM_K;
-	struct gemm_part p = {.g = g, .row0 = row0, .rows = rows, .tiles = (rows + V_TILE_ROWS - 1) / V_TILE_ROWS, .a_copy = turned ? a_copy : NULL};
+	int64_t a_at[GEMM_COPY_K], b_at[GEMM_COPY_K];
+	const int turned = g->a_row == 0, copy_a = turned ? g->a_k || g->a_step >= GEMM_FAR : g->index != NULL;
+	const int copy_b = turned && (g->b_k || (g->b_row >= GEMM_FAR && rows > V_TILE_ROWS));
+	const int64_t step = turned || copy_a ? GEMM_COPY_K : GEMM_K;
+	struct gemm_part p = {.g = g, .row0 = row0, .rows = rows, .tiles = (rows + V_TILE_ROWS - 1) / V_TILE_ROWS, .a_copy = copy_a ? a_copy : NULL};
 	for (; p.k0 < g->k || p.k0 == 0; p.k0 += step) {
 		p.kn = g->k - p.k0 < step ? g->k - p.k0 : step;
-		if (turned) gemm_copy_a(&p, a_copy);
+		if (copy_a && !turned) gemm_copy_rows(&p, a_copy);
+		if (turned) {
+			if (copy_a) gemm_copy_a(&p, a_copy);
+			gemm_offsets(&p, a_at, g->a_k, g->a_step, copy_a ? V_TILE_ROWS : 0);
+			gemm_offsets(&p, b_at, g->b_k, g->b_row, copy_b ? PANEL : 0);
+			p.a_at = a_at, p.b_at = b_at;
+		}
 		int64_t group = copy_b ? GEMM_COPY_PANELS : 1 + GEMM_GROUP / (PANEL * (p.kn + 1));
 		for (int64_t n = panel0; n < panel1; n += group) {
 			int64_t end = n + group < panel1 ? n + group : panel1;
 			if (copy_b) {
 				gemm_copy_b(&p, n, end, b_copy);
-				p.b = b_copy, p.b_panel = p.kn * PANEL, p.b_row = PANEL;
+				p.b = b_copy, p.b_panel = p.kn * PANEL;
 			} else {
-				p.b = g->b + n * g->b_panel + p.k0 * g->b_row, p.b_panel = g->b_panel, p.b_row = g->b_row;
+				p.b = g->b + n * g->b_panel + (turned ? 0 : p.k0 * g->b_row), p.b_panel = g->b_panel, p.b_row = g->b_row;
 			}
 			gemm_group(&p, n, end);
 		}

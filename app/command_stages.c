@@ -1,0 +1,35 @@
+/* The stages by hand: `tenfold sft`, `tenfold eval`. (`ppo` is several processes:
+ * `tenfold run --set run.stages=ppo`, or the roles one by one.) */
+#include "app/commands.h"
+#include "app/options.h"
+#include "app/stages.h"
+
+#include "core/base/log.h"
+
+static int stage_command(int argc, char **argv, const char *line, const char *about, const char *name, int (*stage)(const struct stage_options *, struct err *),
+			 struct err *e)
+{
+	struct option_list sets = {0}, rest;
+	struct stage_options o = {.sets = &sets};
+	const struct option table[] = {{"out", OPTION_TEXT, &o.folder, "DIR", "Folder of the run."},
+				       {"resume", OPTION_FLAG, &o.resume, NULL, "Go on with the run that is in the folder."}, OPTION_SET(&sets)};
+	const struct options_use use = {.line = line, .about = about, .table = table, .count = 3, .at_least = 1, .at_most = 1};
+	int rc = options_parse(&use, argc, argv, &rest, e);
+	if (rc) return rc < 0 ? rc : 0;
+	if (!o.folder) return err_set(e, ERR_FORMAT, "%s needs --out DIR: the folder of the run", name);
+	o.config = rest.item[0];
+	log_setup(name, LOG_WARN);
+	return stage(&o, e);
+}
+
+int command_sft(int argc, char **argv, struct err *e)
+{
+	return stage_command(argc, argv, "sft CONFIG --out DIR [--resume] [--set KEY=VALUE]…",
+			     "Supervised training alone; leaves the model in DIR/models/sft and its held-out pass rate in DIR/summary.json.", "sft", stage_sft, e);
+}
+
+int command_eval(int argc, char **argv, struct err *e)
+{
+	return stage_command(argc, argv, "eval CONFIG --out DIR [--resume] [--set KEY=VALUE]…",
+			     "Held-out pass rates of the run's models, greedy, and of the best of eval.best_of samples from the start.", "eval", stage_eval, e);
+}

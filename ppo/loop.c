@@ -1,0 +1,167 @@
+/* The learner's loop; see loop.h. */
+#include "ppo/loop_internal.h"
+
+#include "core/base/fs.h"
+#include "core/base/log.h"
+#include "core/base/rng.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The prompts of a step: epoch after epoch over all, each in its own order. */
+static void open_step(struct loop *l, int64_t step)
+{
+	const struct loop_options *o = l->o;
+	const struct config *c = o->config;
+	uint32_t n = (uint32_t)c->ppo.prompts;
+	if (step >= c->ppo.steps || step < l->opened) return;
+	for (uint32_t i = 0; i < n; i++) {
+		int64_t at = step * n + i, epoch = at / o->prompt_count;
+		if (epoch != l->order_epoch) {
+			rng_permutation((struct rng_key){(uint64_t)c->run.seed, RNG_PROMPTS}, (uint32_t)epoch, 0, o->prompt_count, l->order);
+			l->order_epoch = epoch;
+		}
+		uint32_t p = l->order[at % o->prompt_count];
+		l->items[i] = (struct ppo_prompt){i, p, o->prompts[p].count, o->prompts[p].tokens, o->prompts[p].text};
+	}
+	int64_t version = step > c->ppo.lag ? step - c->ppo.lag : 0;
+	ppo_server_open_step(o->server, (uint64_t)step, (uint64_t)version, l->items, n);
+	l->opened = step + 1;
+}
+
+/* Waits for the step's groups. */
+static int collect(struct loop *l, int64_t step, struct err *e)
+{
+	const struct loop_options *o = l->o;
+	for (;;) {
+		int got = ppo_server_wait(o->server, (uint64_t)step, 1.0, l->groups, l->arena, e);
+		if (got < 0) return got;
+		if (got > 0) break;
+		uint32_t done, total;
+		ppo_server_progress(o->server, (uint64_t)step, &done, &total);
+		if (o->waiting) o->waiting(o->arg, step, done, total);
+	}
+	ppo_server_close_step(o->server, (uint64_t)step);
+	return 0;
+}
+
+/* One transaction, before anything is learned from it. */
+static int record(struct loop *l, int64_t step, struct err *e)
+{
+	const struct loop_options *o = l->o;
+	int64_t n = o->config->ppo.prompts;
+	int rc = 0;
+	TRY(store_step_begin(o->store, (uint64_t)step, l->groups[0].policy_version, e));
+	for (int64_t i = 0; i < n; i++) TRY(store_put_group(o->store, &l->groups[i], e));
+	TRY(store_step_commit(o->store, e));
+out:
+	return rc;
+}
+
+/* With lag the step was sampled from older weights; the learner looks at it with those. */
+static int behave(struct loop *l, int64_t step, struct err *e)
+{
+	if (l->o->learner->behaviour == l->o->learner->policy) return 0;
+	int64_t version = step > l->o->config->ppo.lag ? step - l->o->config->ppo.lag : 0;
+	return loop_load_version(l, l->o->learner->behaviour, version, e);
+}
+
+static int measure(struct loop *l, int64_t done, double *value, struct err *e)
+{
+	const struct loop_options *o = l->o;
+	*value = NAN;
+	int turn = done == o->config->ppo.steps || (o->config->ppo.eval_every > 0 && done % o->config->ppo.eval_every == 0);
+	return turn && o->measure ? o->measure(o->arg, done, value, e) : 0;
+}
+
+/* The clock's part of a step's metrics. */
+struct times {
+	double began, generated, recorded, evaluated, updated;
+};
+
+static int put_metrics(struct loop *l, int64_t step, const struct times *t, double *rate, struct err *e)
+{
+	struct metrics *m = &l->o->learner->metrics;
+	double tokens = 0;
+	for (int64_t i = 0; i < l->o->config->ppo.prompts; i++) tokens += group_response_tokens(&l->groups[i]);
+	*rate = tokens / (t->updated - t->began);
+	metrics_put(m, *rate, "perf/throughput");
+	metrics_put(m, t->generated - t->began, "timing/rollout");
+	metrics_put(m, t->recorded - t->generated, "timing/store");
+	metrics_put(m, t->evaluated - t->recorded, "timing/evaluate");
+	metrics_put(m, t->updated - t->evaluated, "timing/update");
+	struct ppo_worker_info w[PPO_SERVER_WORKERS];
+	int n = ppo_server_workers(l->o->server, w, PPO_SERVER_WORKERS);
+	for (int i = 0; i < n && i < PPO_SERVER_WORKERS; i++) metrics_put(m, (double)w[i].groups, "perf/worker_groups/%.40s", w[i].name);
+	return store_put_metrics(l->o->store, (uint64_t)step, m->name, m->value, (size_t)m->count, e);
+}
+
+/* One step, from open prompts to new weights. */
+static int step_once(struct loop *l, int64_t step, struct err *e)
+{
+	const struct loop_options *o = l->o;
+	struct learner *learner = o->learner;
+	struct times t = {.began = fs_now()};
+	struct loop_report r = {.step = step + 1, .steps = o->config->ppo.steps, .metrics = &learner->metrics};
+	int rc = 0;
+	arena_reset(l->arena);
+	open_step(l, step + o->config->ppo.lag); /* those before it are open already */
+	TRY(collect(l, step, e));
+	t.generated = fs_now();
+	TRY(record(l, step, e));
+	t.recorded = fs_now();
+	TRY(behave(l, step, e));
+	TRY(learner_evaluate(learner, l->groups, o->config->ppo.prompts, l->arena, e));
+	learner_prepare(learner);
+	t.evaluated = fs_now();
+	TRY(learner_update(learner, l->arena, e));
+	TRY(loop_publish(l, step + 1, e));
+	t.updated = fs_now();
+	TRY(put_metrics(l, step, &t, &r.tokens_per_second, e));
+	TRY(measure(l, step + 1, &r.heldout, e));
+	r.seconds = fs_now() - t.began;
+	o->report(o->arg, &r);
+	if ((step + 1) % o->config->ppo.checkpoint_every == 0 || step + 1 == o->config->ppo.steps) TRY(loop_save(l, e));
+out:
+	return rc;
+}
+
+static void loop_close(struct loop *l)
+{
+	arena_close(l->arena);
+	free(l->order);
+	free(l->items);
+	free(l->groups);
+}
+
+int loop_run(const struct loop_options *o, struct err *e)
+{
+	struct loop l = {.o = o, .order_epoch = -1, .published = -1, .oldest = 0};
+	double first;
+	int rc = 0;
+	l.arena = arena_open((size_t)8 << 20);
+	l.order = calloc(o->prompt_count, sizeof *l.order);
+	l.items = calloc((size_t)o->config->ppo.prompts, sizeof *l.items);
+	l.groups = calloc((size_t)o->config->ppo.prompts, sizeof *l.groups);
+	CHECK(l.order && l.items && l.groups, "out of memory for the prompts of a step");
+	TRY(loop_restore(&l, e));
+	int64_t step = o->learner->step;
+	l.opened = step;
+	TRY(loop_publish(&l, step, e));
+	if (step == 0 && o->measure) TRY(o->measure(o->arg, 0, &first, e));
+	for (int64_t s = step; s < step + o->config->ppo.lag; s++) open_step(&l, s);
+	for (; step < o->config->ppo.steps; step++) {
+		rc = o->stop && atomic_load(o->stop) ? err_set(e, ERR_STOPPED, "stopped") : step_once(&l, step, e);
+		if (rc == ERR_STOPPED) {
+			struct err ignored;
+			/* a stop while waiting: the step was not begun, the state is that after the step before */
+			if (o->learner->step == step && loop_save(&l, &ignored) < 0) log_warn("no checkpoint at the stop: %s", ignored.msg);
+			err_set(e, ERR_STOPPED, "stopped after step %lld of %lld; --resume goes on", (long long)step, (long long)o->config->ppo.steps);
+		}
+		if (rc < 0) break;
+	}
+out:
+	loop_close(&l);
+	return rc;
+}
