@@ -4,7 +4,9 @@
  * The regular expressions run in Oniguruma, the engine of the reference, over
  * valid UTF-8 only: bytes that are not are cut out first and become pieces of
  * their own, so that any bytes can be encoded. Each step sees only the piece that
- * the step before it made, as in the reference (a lookahead ends at its end). */
+ * the step before it made, as in the reference (a lookahead ends at its end).
+ * Character classes are those of the installed Oniguruma's Unicode version: two
+ * libraries may part on characters added to Unicode in between. */
 #include "policy/tokenizer_internal.h"
 
 #include <oniguruma.h>

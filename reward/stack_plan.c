@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum {
-	LOOSE_PERCENT = 55,  /* descriptions in the loose style */
+	LOOSE_PERCENT = 55,   /* descriptions in the loose style */
 	MISREAD_PERCENT = 90, /* of their constructs that have a phrasing that is misread, said that way */
 	SITES_PER_CLAUSE = 5,
 };
@@ -105,16 +105,15 @@ static void draw_loop(struct draws *d, const struct plan *p, struct clause *c)
 	for (int i = 0; i < c->steps; i++) c->step[i] = draw_step(d, p);
 }
 
-/* Level 1: a start and 1–2 steps; 2: 2–3 of all steps; 3: one conditional among 1–2; 4: one loop, and one conditional
- * or 0–1 steps. */
+/* Level 1: a start and 1–2 arithmetic steps; 2: 1–2 of all steps; 3: a conditional and 0–1 steps; 4: a loop, and a
+ * conditional or 0–1 steps. */
 void plan_draw(struct plan *p, int level, struct draws *d)
 {
 	CHECK(level >= 1 && level <= PLAN_LEVELS, "level %d of the stack task", level);
 	memset(p, 0, sizeof *p);
 	p->level = level;
 	p->loose = draw_percent(d, LOOSE_PERCENT);
-	int steps = level == 1 ? 1 : level == 2 ? 2 : level == 3 ? 1 : 0;
-	int branch = level == 3 || (level == 4 && draw_percent(d, 50)), loop = level == 4;
+	int branch = level == 3 || (level == 4 && draw_percent(d, 40)), loop = level == 4, steps = level <= 2;
 	if (!(branch && loop)) steps += (int)draw_below(d, 2);
 	p->clauses = 1 + steps + branch + loop;
 	int branch_at = branch ? 1 + (int)draw_below(d, (uint32_t)p->clauses - 1) : 0, loop_at = 0;
@@ -129,8 +128,6 @@ void plan_draw(struct plan *p, int level, struct draws *d)
 			c->steps = 1;
 			c->step[0] = i ? draw_step(d, p) : say(d, draw_construct(d, phrases_starts(), level), p->loose, 0);
 		}
-		int plain = i && c->form == CLAUSE_STEP && p->clause[i - 1].form == CLAUSE_STEP;
-		c->semicolon = !plain;
 	}
 }
 
@@ -213,7 +210,8 @@ void plan_text(const struct plan *p, char text[PLAN_TEXT_MAX])
 {
 	struct writer w = { .text = text };
 	for (int i = 0; i < p->clauses; i++) {
-		if (i) put(&w, p->clause[i].semicolon ? "; " : ", then ");
+		int plain = i && p->clause[i].form == CLAUSE_STEP && p->clause[i - 1].form == CLAUSE_STEP;
+		if (i) put(&w, plain ? ", then " : "; ");
 		put_clause(&w, p, i);
 	}
 	put(&w, "\n");

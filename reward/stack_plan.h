@@ -69,7 +69,6 @@ enum clause_form { CLAUSE_STEP, CLAUSE_IF, CLAUSE_LOOP };
 
 struct clause {
 	enum clause_form form;
-	int semicolon;       /* how it is joined to the one before: "; " or ", then " */
 	struct saying whole; /* of an if or a loop: its frame */
 	struct saying cond;  /* of an if, or of the if that is the loop's body; what == NULL: none */
 	struct saying inner; /* frame of the if inside a loop */

@@ -25,7 +25,7 @@ static int encode(struct task *t, const char *text, int more, int32_t **tokens, 
 static int put_prompt(struct task *t, enum task_split split, uint32_t i, const char *text, const char *extra, struct err *e)
 {
 	struct task_prompt *p = &t->prompt[split][i];
-	int32_t *tokens;
+	int32_t *tokens = NULL;
 	int rc = encode(t, text, 0, &tokens, &p->count, e);
 	if (rc < 0) return rc;
 	if (p->count == 0) return err_set(e, ERR_RANGE, "prompt %u of the task is empty", i);
@@ -38,8 +38,8 @@ static int put_prompt(struct task *t, enum task_split split, uint32_t i, const c
 
 static int put_example(struct task *t, struct sft_example *x, const char *prompt, const char *completion, struct err *e)
 {
-	int32_t *p, *c;
-	uint32_t np, nc;
+	int32_t *p = NULL, *c = NULL;
+	uint32_t np = 0, nc = 0;
 	int rc = 0;
 	TRY(encode(t, prompt, 0, &p, &np, e));
 	TRY(encode(t, completion, 0, &c, &nc, e));

@@ -14,7 +14,7 @@ enum { TILE = 4, HEAD_MAX = 512 };
 
 struct query {
 	const float *q;
-	float *acc; /* [Dv] */
+	float *acc; /* [Dv, and 32 more] */
 	float max, sum;
 	int32_t pos;
 };
@@ -36,8 +36,8 @@ INLINE void page_scores(const int n, const struct query *const *query, const flo
 	}
 }
 
-/* One query takes in one page: softmax weights from its scores, then the values in order. */
-INLINE void page_absorb(struct query *q, float *s, int valid, const float *vp, int dv)
+/* One query takes in one page's scores: they become softmax weights, and what was gathered before fades. */
+INLINE void page_weigh(struct query *q, float *s, int valid, int dv)
 {
 	int vectors = (valid + 15) / 16;
 	v16 m = v_set(-INFINITY);
@@ -53,33 +53,56 @@ INLINE void page_absorb(struct query *q, float *s, int valid, const float *vp, i
 	}
 	q->sum = __builtin_fmaf(q->sum, fade, v_hsum(total));
 	q->max = max;
-	for (int d = 0; d < dv; d += 16) {
-		int n = dv - d < 16 ? dv - d : 16;
-		v16 acc = v_mul(v_load_n(q->acc + d, n), v_set(fade));
-		for (int j = 0; j < valid; j++) acc = v_fma(v_set(s[j]), v_load_n(vp + (int64_t)j * dv + d, n), acc);
-		v_store_n(q->acc + d, acc, n);
+	for (int d = 0; d < dv; d += 16) v_store(q->acc + d, v_mul(v_load(q->acc + d), v_set(fade)));
+}
+
+/* acc[d, d+32) of n queries += Σ_j p_j v_j over keys [from, to) in order. */
+INLINE void page_values(const int n, struct query *const *q, float (*p)[KV_PAGE], int from, int to, const float *vp, int dv)
+{
+	for (int d = 0; d < dv; d += 32) {
+		const int n0 = dv - d < 16 ? dv - d : 16, n1 = dv - d < 32 ? dv - d - n0 : 16;
+		v16 s0[TILE], s1[TILE];
+#pragma GCC unroll 4
+		for (int r = 0; r < n; r++) s0[r] = v_load(q[r]->acc + d), s1[r] = v_load(q[r]->acc + d + 16);
+		for (int j = from; j < to; j++) {
+			const float *v = vp + (int64_t)j * dv + d;
+			v16 v0 = v_load_n(v, n0), v1 = v_load_n(v + 16, n1);
+#pragma GCC unroll 4
+			for (int r = 0; r < n; r++) {
+				v16 w = v_set(p[r][j]);
+				s0[r] = v_fma(w, v0, s0[r]);
+				s1[r] = v_fma(w, v1, s1[r]);
+			}
+		}
+#pragma GCC unroll 4
+		for (int r = 0; r < n; r++) v_store(q[r]->acc + d, s0[r]), v_store(q[r]->acc + d + 16, s1[r]);
 	}
+}
+
+/* n queries against one page: together up to the last key that all of them see, then one by one. */
+INLINE void page_attend(const int n, struct query *const *q, const float *kp, const float *vp, int first, const struct attention_args *a)
+{
+	float scores[TILE][KV_PAGE];
+	int valid[TILE], longest = 0, shortest = KV_PAGE;
+	for (int r = 0; r < n; r++) {
+		valid[r] = q[r]->pos - first + 1 < KV_PAGE ? q[r]->pos - first + 1 : KV_PAGE;
+		longest = valid[r] > longest ? valid[r] : longest;
+		shortest = valid[r] < shortest ? valid[r] : shortest;
+	}
+	page_scores(n, (const struct query *const *)q, kp, a->dk, (longest + 15) / 16, a->scale, scores);
+	for (int r = 0; r < n; r++) page_weigh(q[r], scores[r], valid[r], a->dv);
+	page_values(n, q, scores, 0, shortest, vp, a->dv);
+	for (int r = 0; r < n; r++)
+		if (valid[r] > shortest) page_values(1, q + r, scores + r, shortest, valid[r], vp, a->dv);
 }
 
 static void attend_page(struct query *const *q, int n, const float *kp, const float *vp, int first, const struct attention_args *a)
 {
-	float scores[TILE][KV_PAGE];
-	int longest = 0;
-	for (int r = 0; r < n; r++) {
-		int valid = q[r]->pos - first + 1;
-		longest = valid > longest ? valid : longest;
-	}
-	int vectors = longest >= KV_PAGE ? KV_PAGE / 16 : (longest + 15) / 16;
-	const struct query *const *cq = (const struct query *const *)q;
 	switch (n) {
-	case 1: page_scores(1, cq, kp, a->dk, vectors, a->scale, scores); break;
-	case 2: page_scores(2, cq, kp, a->dk, vectors, a->scale, scores); break;
-	case 3: page_scores(3, cq, kp, a->dk, vectors, a->scale, scores); break;
-	default: page_scores(4, cq, kp, a->dk, vectors, a->scale, scores); break;
-	}
-	for (int r = 0; r < n; r++) {
-		int valid = q[r]->pos - first + 1;
-		page_absorb(q[r], scores[r], valid < KV_PAGE ? valid : KV_PAGE, vp, a->dv);
+	case 1: page_attend(1, q, kp, vp, first, a); break;
+	case 2: page_attend(2, q, kp, vp, first, a); break;
+	case 3: page_attend(3, q, kp, vp, first, a); break;
+	default: page_attend(4, q, kp, vp, first, a); break;
 	}
 }
 
@@ -92,12 +115,12 @@ static int visits(const struct attention_args *a, int64_t t, int kv_head, int bl
 static void attend_tile(const struct attention_args *a, int64_t first, int rows, int h)
 {
 	int j = h / (a->heads / a->kv_heads);
-	float acc[TILE][HEAD_MAX];
+	float acc[TILE][HEAD_MAX + 32];
 	struct query query[TILE];
 	int last_block = 0;
 	for (int r = 0; r < rows; r++) {
 		int64_t t = first + r;
-		memset(acc[r], 0, (size_t)a->dv * sizeof(float));
+		memset(acc[r], 0, (size_t)(a->dv + 32) * sizeof(float)); /* whole vectors, so that tails need no masks */
 		query[r] = (struct query){(const float *)a->q.data + t * a->q.cols + (int64_t)h * a->dk, acc[r], -INFINITY, 0.0f, a->row_pos[t]};
 		if (a->row_pos[t] / KV_PAGE > last_block) last_block = a->row_pos[t] / KV_PAGE;
 	}

@@ -89,17 +89,25 @@ static void moe_product(const float *a, int64_t a_row, const int32_t *index, int
 	gemm_block(&g, 0, n, 0, gemm_panels(out));
 }
 
+/* n rows of x that belong to an expert, side by side. */
+static void moe_gather(const struct moe *m, int64_t first, int64_t n, float *to)
+{
+	const float *x = m->a->x.data;
+	for (int64_t i = 0; i < n; i++) memcpy(to + i * m->width, x + m->token[first + i] * m->width, (size_t)m->width * sizeof *to);
+}
+
 static void forward_task(void *arg, int task, int thread)
 {
-	(void)thread;
 	const struct moe *m = arg;
 	const struct experts_args *a = m->a;
 	int64_t e, r, n;
 	moe_find(m, task, &e, &r, &n);
 	const int64_t c = m->width, in = m->inner, pi = gemm_panels(in) * PANEL * c, pc = gemm_panels(c) * PANEL * in;
-	float *g = (float *)a->g.data + r * in, *u = (float *)a->u.data + r * in, *act = m->act + r * in;
-	moe_product(a->x.data, c, m->token + r, n, c, m->gate + e * pi, c * PANEL, g, in, 0);
-	moe_product(a->x.data, c, m->token + r, n, c, m->up + e * pi, c * PANEL, u, in, 0);
+	float *g = (float *)a->g.data + r * in, *u = (float *)a->u.data + r * in;
+	float *x = cpu_scratch(m->b, thread, (size_t)(n * (c + in)) * sizeof *x), *act = x + n * c;
+	moe_gather(m, r, n, x);
+	moe_product(x, c, NULL, n, c, m->gate + e * pi, c * PANEL, g, in, 0);
+	moe_product(x, c, NULL, n, c, m->up + e * pi, c * PANEL, u, in, 0);
 	swiglu_row(g, u, act, n * in);
 	moe_product(act, in, NULL, n, in, m->down + e * pc, in * PANEL, m->y + r * c, c, 0);
 }
@@ -149,28 +157,21 @@ static void backward_rows_task(void *arg, int task, int thread)
 	const int64_t pi = gemm_panels(in) * PANEL * c, pc = gemm_panels(c) * PANEL * in;
 	/* dA lives in du until SwiGLU's gradient replaces it */
 	moe_product(a->dout.data, c, m->token + r, n, c, m->down + e * pi, c * PANEL, du, in, 0);
-	swiglu_row(g, u, act, n * in);
 	for (int64_t i = 0; i < n; i++) {
-		const float w = a->weight[a->order[r + i]];
-		float *da = du + i * in, *of = act + i * in;
-		a->dweight[a->order[r + i]] = dot_row(da, of, in);
-		for (int64_t j = 0; j < in; j++) da[j] *= w;
-		for (int64_t j = 0; j < in; j++) of[j] *= w; /* for the gradient of down */
+		int32_t choice = a->order[r + i];
+		a->dweight[choice] = swiglu_row_weighted(g + i * in, u + i * in, a->weight[choice], act + i * in, dg + i * in, du + i * in, in);
 	}
-	swiglu_row_backward(g, u, du, dg, du, n * in);
 	if (a->dx.data) {
 		moe_product(dg, in, NULL, n, in, m->gate + e * pc, in * PANEL, m->y + r * c, c, 0);
 		moe_product(du, in, NULL, n, in, m->up + e * pc, in * PANEL, m->y + r * c, c, 1);
 	}
 }
 
-/* Weight gradients of one expert: chains over its rows in token order; the rows of x or dout are taken by index.
- * dW [m, n] += leftᵀ · right over rows [first, first+k) of the sorted order. */
-static void weight_product(float *dw, int64_t m, int64_t n, int64_t k, const float *left, const int32_t *left_rows, const float *right,
-			   const int32_t *right_rows)
+/* Weight gradients of one expert: chains over its k rows in token order, dW [m, n] += leftᵀ · right. */
+static void weight_product(float *dw, int64_t m, int64_t n, int64_t k, const float *left, const int32_t *left_rows, const float *right)
 {
-	struct gemm g = {.m = m, .n = n, .k = k, .a = left, .a_step = m, .a_k = left_rows, .b = right, .b_panel = PANEL, .b_row = n, .b_k = right_rows,
-			 .c = dw, .c_row = n, .add = 1};
+	struct gemm g = {.m = m, .n = n, .k = k, .a = left, .a_step = m, .a_k = left_rows, .b = right, .b_panel = PANEL, .b_row = n, .c = dw, .c_row = n,
+			 .add = 1};
 	gemm_block(&g, 0, m, 0, gemm_panels(n));
 }
 
@@ -179,19 +180,17 @@ static void backward_weights_task(void *arg, int task, int thread)
 	(void)thread;
 	const struct moe *m = arg;
 	const struct experts_args *a = m->a;
-	const int64_t e = task / 3, c = m->width, in = m->inner, r = a->offset[e], n = a->offset[e + 1] - r;
-	const int32_t *token = m->token + r;
+	const int64_t e = task / 2, c = m->width, in = m->inner, r = a->offset[e], n = a->offset[e + 1] - r;
 	if (n == 0) return;
-	switch (task % 3) {
-	case 0:
-		if (a->dgate.data) weight_product((float *)a->dgate.data + e * in * c, in, c, n, m->dg + r * in, NULL, a->x.data, token);
-		break;
-	case 1:
-		if (a->dup.data) weight_product((float *)a->dup.data + e * in * c, in, c, n, m->du + r * in, NULL, a->x.data, token);
-		break;
-	default:
-		if (a->ddown.data) weight_product((float *)a->ddown.data + e * c * in, c, in, n, a->dout.data, token, m->act + r * in, NULL);
+	if (task % 2) {
+		if (a->ddown.data) weight_product((float *)a->ddown.data + e * c * in, c, in, n, a->dout.data, m->token + r, m->act + r * in);
+		return;
 	}
+	if (!a->dgate.data && !a->dup.data) return;
+	float *x = m->y + r * c; /* the rows of dx that were there are added up by now */
+	moe_gather(m, r, n, x);
+	if (a->dgate.data) weight_product((float *)a->dgate.data + e * in * c, in, c, n, m->dg + r * in, NULL, x);
+	if (a->dup.data) weight_product((float *)a->dup.data + e * in * c, in, c, n, m->du + r * in, NULL, x);
 }
 
 static void scatter_rows(const void *ctx, int64_t first, int64_t last, int thread)
@@ -218,5 +217,5 @@ void K(experts_backward)(struct backend *base, const struct experts_args *a)
 	m.down = cpu_packed(m.b, a->down, a->experts, 1);
 	pool_run(m.b->pool, tasks, backward_rows_task, &m);
 	if (a->dx.data) cpu_for(base, a->x.rows, 64, scatter_rows, &m);
-	pool_run(m.b->pool, 3 * a->experts, backward_weights_task, &m);
+	pool_run(m.b->pool, 2 * a->experts, backward_weights_task, &m);
 }

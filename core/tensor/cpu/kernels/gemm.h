@@ -7,7 +7,7 @@
  *
  * A is rows of k (a_row, optionally by index), or transposed (columns: the weight
  * gradient, k = tokens, optionally by index). B is panels packed beforehand
- * (b_row = 32) or rows as stored, also by index. Rows that lie far apart are
+ * (b_row = 32) or rows as stored. Rows by index and rows that lie far apart are
  * copied block by block into buffers of 48 and 64 KiB on the stack, because long
  * strides of a power of two fall into the same few cache sets; shorter ones are
  * cheaper in place. A register tile keeps its rows in the first cache and streams
@@ -37,7 +37,6 @@ struct gemm {
 	const int32_t *a_k;     /* [k] rows of a transposed A, or NULL */
 	const float *b;
 	int64_t b_panel, b_row; /* floats from panel to panel, from k to k+1 (32: packed) */
-	const int32_t *b_k;     /* [k] rows of B, or NULL; with a transposed A only */
 	float *c;
 	int64_t c_row;
 	int add; /* start from what is in c */
@@ -203,7 +202,7 @@ static inline void gemm_copy_b(const struct gemm_part *p, int64_t panel0, int64_
 {
 	const struct gemm *g = p->g;
 	for (int64_t j = 0; j < p->kn; j++) {
-		const float *row = g->b + (g->b_k ? g->b_k[p->k0 + j] : p->k0 + j) * g->b_row;
+		const float *row = g->b + (p->k0 + j) * g->b_row;
 		for (int64_t n = panel0; n < panel1; n++) {
 			const float *from = row + n * g->b_panel;
 			float *to = copy + ((n - panel0) * p->kn + j) * PANEL;
@@ -232,7 +231,7 @@ static inline void gemm_rows(const struct gemm *g, int64_t row0, int64_t rows, i
 	float b_copy[GEMM_COPY_PANELS * GEMM_COPY_K * PANEL] __attribute__((aligned(64)));
 	int64_t a_at[GEMM_COPY_K], b_at[GEMM_COPY_K];
 	const int turned = g->a_row == 0, copy_a = turned ? g->a_k || g->a_step >= GEMM_FAR : g->index != NULL;
-	const int copy_b = turned && (g->b_k || (g->b_row >= GEMM_FAR && rows > V_TILE_ROWS));
+	const int copy_b = turned && g->b_row >= GEMM_FAR && rows > V_TILE_ROWS;
 	const int64_t step = turned || copy_a ? GEMM_COPY_K : GEMM_K;
 	struct gemm_part p = {.g = g, .row0 = row0, .rows = rows, .tiles = (rows + V_TILE_ROWS - 1) / V_TILE_ROWS, .a_copy = copy_a ? a_copy : NULL};
 	for (; p.k0 < g->k || p.k0 == 0; p.k0 += step) {
@@ -241,7 +240,7 @@ static inline void gemm_rows(const struct gemm *g, int64_t row0, int64_t rows, i
 		if (turned) {
 			if (copy_a) gemm_copy_a(&p, a_copy);
 			gemm_offsets(&p, a_at, g->a_k, g->a_step, copy_a ? V_TILE_ROWS : 0);
-			gemm_offsets(&p, b_at, g->b_k, g->b_row, copy_b ? PANEL : 0);
+			gemm_offsets(&p, b_at, NULL, g->b_row, copy_b ? PANEL : 0);
 			p.a_at = a_at, p.b_at = b_at;
 		}
 		int64_t group = copy_b ? GEMM_COPY_PANELS : 1 + GEMM_GROUP / (PANEL * (p.kn + 1));

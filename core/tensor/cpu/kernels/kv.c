@@ -2,35 +2,52 @@
  * a query's scores against 64 keys advance in lanes. */
 #include "core/tensor/cpu/kernels/kernels.h"
 
-void K(kv_write)(struct backend *b, const struct kv_args *a)
+/* Heads are separate tasks: they share no memory, and one head's part of a page fits the first cache. */
+struct kv_job {
+	const struct kv_args *a;
+};
+
+static void kv_write_head(void *arg, int h, int thread)
 {
-	(void)b;
+	(void)thread;
+	const struct kv_args *a = ((const struct kv_job *)arg)->a;
 	const int dk = a->dk, dv = a->dv, heads = a->kv_heads;
 	for (int64_t i = 0; i < a->writes; i++) {
-		const float *k = (const float *)a->k.data + a->row[i] * a->k.cols, *v = (const float *)a->v.data + a->row[i] * a->v.cols;
+		const float *k = (const float *)a->k.data + a->row[i] * a->k.cols + (int64_t)h * dk;
+		const float *v = (const float *)a->v.data + a->row[i] * a->v.cols + (int64_t)h * dv;
 		int64_t page = a->page[i], slot = a->slot[i];
-		for (int h = 0; h < heads; h++) {
-			float *kp = a->k_pages + ((page * heads + h) * dk) * KV_PAGE + slot;
-			for (int d = 0; d < dk; d++) kp[(int64_t)d * KV_PAGE] = k[h * dk + d];
-			memcpy(a->v_pages + ((page * heads + h) * KV_PAGE + slot) * dv, v + (int64_t)h * dv, (size_t)dv * sizeof *v);
-		}
+		float *kp = a->k_pages + ((page * heads + h) * dk) * KV_PAGE + slot;
+		for (int d = 0; d < dk; d++) kp[(int64_t)d * KV_PAGE] = k[d];
+		memcpy(a->v_pages + ((page * heads + h) * KV_PAGE + slot) * dv, v, (size_t)dv * sizeof *v);
+	}
+}
+
+void K(kv_write)(struct backend *b, const struct kv_args *a)
+{
+	struct kv_job job = {a};
+	pool_run(cpu_of(b)->pool, a->kv_heads, kv_write_head, &job);
+}
+
+static void kv_read_add_head(void *arg, int h, int thread)
+{
+	(void)thread;
+	const struct kv_args *a = ((const struct kv_job *)arg)->a;
+	const int dk = a->dk, dv = a->dv, heads = a->kv_heads;
+	for (int64_t i = 0; i < a->writes; i++) {
+		float *k = (float *)a->k.data + a->row[i] * a->k.cols + (int64_t)h * dk;
+		float *v = (float *)a->v.data + a->row[i] * a->v.cols + (int64_t)h * dv;
+		int64_t page = a->page[i], slot = a->slot[i];
+		const float *kp = a->k_pages + ((page * heads + h) * dk) * KV_PAGE + slot;
+		const float *vp = a->v_pages + ((page * heads + h) * KV_PAGE + slot) * dv;
+		for (int d = 0; d < dk; d++) k[d] += kp[(int64_t)d * KV_PAGE];
+		for (int d = 0; d < dv; d++) v[d] += vp[d];
 	}
 }
 
 void K(kv_read_add)(struct backend *b, const struct kv_args *a)
 {
-	(void)b;
-	const int dk = a->dk, dv = a->dv, heads = a->kv_heads;
-	for (int64_t i = 0; i < a->writes; i++) {
-		float *k = (float *)a->k.data + a->row[i] * a->k.cols, *v = (float *)a->v.data + a->row[i] * a->v.cols;
-		int64_t page = a->page[i], slot = a->slot[i];
-		for (int h = 0; h < heads; h++) {
-			const float *kp = a->k_pages + ((page * heads + h) * dk) * KV_PAGE + slot;
-			const float *vp = a->v_pages + ((page * heads + h) * KV_PAGE + slot) * dv;
-			for (int d = 0; d < dk; d++) k[h * dk + d] += kp[(int64_t)d * KV_PAGE];
-			for (int d = 0; d < dv; d++) v[h * dv + d] += vp[d];
-		}
-	}
+	struct kv_job job = {a};
+	pool_run(cpu_of(b)->pool, a->kv_heads, kv_read_add_head, &job);
 }
 
 void K(kv_copy)(struct backend *b, const struct kv_args *a, int32_t from, int32_t to)

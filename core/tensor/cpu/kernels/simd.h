@@ -58,6 +58,15 @@ INLINE float v_hsum(v16 a)
 	q = _mm_add_ps(q, _mm_movehl_ps(q, q));
 	return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
 }
+INLINE float v_hmax(v16 a)
+{
+	__m256 h = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+	__m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+	q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+	return _mm_cvtss_f32(_mm_max_ss(q, _mm_shuffle_ps(q, q, 1)));
+}
+/* one bit for each lane equal to x */
+INLINE uint32_t v_equal(v16 a, float x) { return _mm512_cmp_ps_mask(a, _mm512_set1_ps(x), _CMP_EQ_OQ); }
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define V_TILE_ROWS 3
@@ -107,6 +116,18 @@ INLINE float v_hsum(v16 x)
 	q = _mm_add_ps(q, _mm_movehl_ps(q, q));
 	return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
 }
+INLINE float v_hmax(v16 x)
+{
+	__m256 h = _mm256_max_ps(x.a, x.b);
+	__m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+	q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+	return _mm_cvtss_f32(_mm_max_ss(q, _mm_shuffle_ps(q, q, 1)));
+}
+INLINE uint32_t v_equal(v16 x, float f)
+{
+	__m256 y = _mm256_set1_ps(f);
+	return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(x.a, y, _CMP_EQ_OQ)) | (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(x.b, y, _CMP_EQ_OQ)) << 8;
+}
 #undef V2
 #undef VI2
 #else
@@ -151,18 +172,20 @@ INLINE float v_hsum(v16 a)
 		for (int i = 0; i < s; i++) a.f[i] += a.f[i + s];
 	return a.f[0];
 }
-#undef EACH
-#endif
-
-/* Maximum over lanes: the order does not matter (no NaN handling beyond v_max's). */
 INLINE float v_hmax(v16 a)
 {
-	float f[16];
-	v_store(f, a);
-	float m = f[0];
-	for (int i = 1; i < 16; i++) m = f[i] > m ? f[i] : m;
+	for (int s = 8; s; s /= 2)
+		for (int i = 0; i < s; i++) a.f[i] = a.f[i] > a.f[i + s] ? a.f[i] : a.f[i + s];
+	return a.f[0];
+}
+INLINE uint32_t v_equal(v16 a, float x)
+{
+	uint32_t m = 0;
+	for (int i = 0; i < 16; i++) m |= (uint32_t)(a.f[i] == x) << i;
 	return m;
 }
+#undef EACH
+#endif
 
 /* exp, error below 1.3 ulp; 0 below -86.6, inf above 88.72; NaN stays. Cody–Waite reduction, degree 6. */
 INLINE v16 v_exp(v16 x)
