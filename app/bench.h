@@ -1,32 +1,42 @@
 /* Measuring the operations against this machine's own limits.
  *
- * Every figure is the best of many repetitions (others use the machine too), and
- * comes beside the share of a limit measured in the same run: fused multiply-adds
- * from registers alone for arithmetic, streaming reads for bandwidth. Nothing is
- * printed here; callers choose table or JSON. */
+ * Every figure is the median of many repetitions after a warm-up, with the least
+ * and the greatest, and comes beside the share of a limit measured in the same
+ * run: fused multiply-adds from registers alone for arithmetic, streaming through
+ * memory for bandwidth; of the limits themselves the best repetition counts.
+ * Nothing is printed here; callers choose table or JSON. */
 #ifndef TENFOLD_APP_BENCH_H
 #define TENFOLD_APP_BENCH_H
 
 #include "core/tensor/ops.h"
 
 struct bench_peak {
-	int threads;          /* of `gflops_all` and `read_gbs` */
+	int threads;          /* of the figures `_all` */
 	double gflops_one;    /* GFLOP/s of one thread, f32 fused multiply-adds (2 FLOP each), the widest lanes there are */
 	double gflops_all;    /* the same on all `threads` at once */
-	double read_gbs;      /* GB/s read from memory, all threads */
+	double read_one, read_all;   /* GB/s read from memory */
+	double mixed_one, mixed_all; /* GB/s read and written in the optimiser's pattern: four arrays read, three written */
+	double memory_gbs;    /* the greater of the two, all threads: the bandwidth that shares are taken of */
 	double dispatch_us;   /* microseconds to hand two empty tasks to the pool and get them back */
+	double seconds;       /* given to each figure below; 0.15, callers may change it */
+};
+
+/* Seconds of one call. */
+struct bench_time {
+	double median, least, greatest;
 };
 
 struct bench_rate {
-	double seconds;  /* best time of one call */
-	double gflops;   /* useful GFLOP/s; 0 where bytes are what counts */
-	double share;    /* of peak for the backend's threads, or of read bandwidth */
+	struct bench_time time;
+	double gflops;   /* useful GFLOP/s by the median */
+	double share;    /* of peak for the backend's threads */
+	double best;     /* share by the least time */
 };
 
 struct bench_linear {
 	int64_t m, n, k; /* rows, outputs, inputs */
 	struct bench_rate forward, dx, dw;
-	double onednn_gflops; /* oneDNN's packed matmul, same threads; 0: not built in */
+	struct bench_rate onednn; /* its packed matmul, same threads; zero: not built in */
 };
 
 struct bench_pair {
@@ -35,8 +45,9 @@ struct bench_pair {
 
 struct bench_adamw {
 	int64_t n;
-	double gparams; /* 10⁹ parameters a second; 28 bytes each are moved */
-	double share;   /* of read bandwidth */
+	struct bench_time time;
+	double gparams; /* 10⁹ parameters a second by the median; 28 bytes each are moved */
+	double share;   /* of bandwidth, for one thread or for all */
 };
 
 /* The small operations of one layer, microseconds each at T rows. */
@@ -56,10 +67,15 @@ void bench_peak(struct bench_peak *out, int threads);
 void bench_linear(struct backend *, const struct bench_peak *, int64_t m, int64_t n, int64_t k, struct bench_linear *out);
 void bench_experts(struct backend *, const struct bench_peak *, const struct bench_model *, struct bench_pair *out);
 void bench_attention(struct backend *, const struct bench_peak *, const struct bench_model *, struct bench_pair *out);
-void bench_small(struct backend *, const struct bench_model *, struct bench_small *out);
+void bench_small(struct backend *, const struct bench_peak *, const struct bench_model *, struct bench_small *out);
 void bench_adamw(struct backend *, const struct bench_peak *, int64_t n, struct bench_adamw *out);
 
-/* oneDNN's matmul with weights packed once: best seconds of y[m, n] = x[m, k]·wᵀ; 0 when not built in. */
-double bench_onednn(int64_t m, int64_t n, int64_t k, int threads);
+/* Calls fn(arg) again and again for `seconds`, at least five times, after a warm-up. */
+void bench_repeat(double seconds, void (*fn)(void *arg), void *arg, struct bench_time *out);
+/* Sorts x[n] and takes its middle and ends. */
+void bench_time_of(double *x, int n, struct bench_time *out);
+
+/* oneDNN's matmul with weights packed once, y[m, n] = x[m, k]·wᵀ: 1 and the time of one call; 0 when not built in. */
+int bench_onednn(int64_t m, int64_t n, int64_t k, int threads, double seconds, struct bench_time *out);
 
 #endif

@@ -4,8 +4,6 @@
 #include "app/bench.h"
 
 #ifdef TENFOLD_ONEDNN
-#include "core/base/fs.h"
-
 #include <dnnl.h>
 #include <stdlib.h>
 
@@ -54,30 +52,36 @@ static void bar_fill(dnnl_memory_t m, int64_t n)
 	for (int64_t i = 0; i < n; i++) ((float *)p)[i] = (float)(i % 7) * 0.25f - 0.5f;
 }
 
-static double bar_time(struct bar *b, int64_t m, int64_t n, int64_t k)
+struct bar_run {
+	struct bar *bar;
+	dnnl_exec_arg_t args[3];
+	int inner, failed;
+};
+
+static void bar_call(void *arg)
 {
-	double best = 0;
+	struct bar_run *r = arg;
+	for (int i = 0; i < r->inner; i++)
+		if (dnnl_primitive_execute(r->bar->matmul, r->bar->stream, 3, r->args) || dnnl_stream_wait(r->bar->stream)) r->failed = 1;
+}
+
+static int bar_time(struct bar *b, int64_t m, int64_t n, int64_t k, double seconds, struct bench_time *out)
+{
 	bar_fill(b->mx, m * k);
 	bar_fill(b->mw, n * k);
 	dnnl_exec_arg_t pack[2] = {{DNNL_ARG_FROM, b->mw}, {DNNL_ARG_TO, b->packed}};
-	dnnl_exec_arg_t run[3] = {{DNNL_ARG_SRC, b->mx}, {DNNL_ARG_WEIGHTS, b->packed}, {DNNL_ARG_DST, b->my}};
+	struct bar_run r = {b, {{DNNL_ARG_SRC, b->mx}, {DNNL_ARG_WEIGHTS, b->packed}, {DNNL_ARG_DST, b->my}}, 1 + (int)(2e6 / (double)(m * n * k)), 0};
 	if (dnnl_primitive_execute(b->reorder, b->stream, 2, pack) || dnnl_stream_wait(b->stream)) return 0;
-	int inner = 1 + (int)(2e6 / (double)(m * n * k));
-	for (double end = fs_now() + 0.1; fs_now() < end;) {
-		double start = fs_now();
-		for (int i = 0; i < inner; i++)
-			if (dnnl_primitive_execute(b->matmul, b->stream, 3, run) || dnnl_stream_wait(b->stream)) return 0;
-		double t = (fs_now() - start) / inner;
-		best = best == 0 || t < best ? t : best;
-	}
-	return best;
+	bench_repeat(seconds, bar_call, &r, out);
+	out->median /= r.inner, out->least /= r.inner, out->greatest /= r.inner;
+	return !r.failed;
 }
 
-double bench_onednn(int64_t m, int64_t n, int64_t k, int threads)
+int bench_onednn(int64_t m, int64_t n, int64_t k, int threads, double seconds, struct bench_time *out)
 {
 	struct bar b = {0};
 	if (omp_set_num_threads) omp_set_num_threads(threads);
-	double seconds = bar_make(&b, m, n, k) == 0 ? bar_time(&b, m, n, k) : 0;
+	int done = bar_make(&b, m, n, k) == 0 && bar_time(&b, m, n, k, seconds, out);
 	dnnl_primitive_destroy(b.matmul);
 	dnnl_primitive_destroy(b.reorder);
 	dnnl_primitive_desc_destroy(b.made);
@@ -88,12 +92,12 @@ double bench_onednn(int64_t m, int64_t n, int64_t k, int threads)
 	dnnl_memory_destroy(b.packed);
 	dnnl_stream_destroy(b.stream);
 	dnnl_engine_destroy(b.engine);
-	return seconds;
+	return done;
 }
 #else
-double bench_onednn(int64_t m, int64_t n, int64_t k, int threads)
+int bench_onednn(int64_t m, int64_t n, int64_t k, int threads, double seconds, struct bench_time *out)
 {
-	(void)m, (void)n, (void)k, (void)threads;
+	(void)m, (void)n, (void)k, (void)threads, (void)seconds, (void)out;
 	return 0;
 }
 #endif

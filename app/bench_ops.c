@@ -1,7 +1,6 @@
 /* The operations timed at a model's shapes; see bench.h.
  *
- * A figure is the best of at least 0.15 seconds of repetitions. FLOP counts are
- * those of the mathematics (2·m·n·k a product; attention counts the visible keys
+ * FLOP counts are those of the mathematics (2·m·n·k a product; attention counts the visible keys
  * only), so the share of peak charges masking, sorting and gathering to the kernel. */
 #include "app/bench.h"
 #include "core/base/fs.h"
@@ -66,21 +65,30 @@ static void give(struct timing *t)
 	t->arrays = 0;
 }
 
-/* Best seconds of one call of fn(b, args). */
-static double best_call(struct backend *b, void (*fn)(struct backend *, const void *), const void *args)
+struct call {
+	struct backend *b;
+	void (*fn)(struct backend *, const void *);
+	const void *args;
+	int inner;
+};
+
+static void call_once(void *arg)
+{
+	struct call *c = arg;
+	for (int i = 0; i < c->inner; i++) c->fn(c->b, c->args);
+}
+
+/* Seconds of one call of fn(b, args); short ones are timed several at a time. */
+static struct bench_time time_call(struct backend *b, const struct bench_peak *p, void (*fn)(struct backend *, const void *), const void *args)
 {
 	fn(b, args);
 	double start = fs_now();
 	fn(b, args);
-	double once = fs_now() - start, best = 1e30;
-	int inner = once > 2e-4 ? 1 : 1 + (int)(2e-4 / (once + 1e-9));
-	for (double end = fs_now() + 0.15; fs_now() < end;) {
-		start = fs_now();
-		for (int i = 0; i < inner; i++) fn(b, args);
-		double each = (fs_now() - start) / inner;
-		best = each < best ? each : best;
-	}
-	return best;
+	double once = fs_now() - start;
+	struct call c = {b, fn, args, once > 2e-4 ? 1 : 1 + (int)(2e-4 / (once + 1e-9))};
+	struct bench_time t;
+	bench_repeat(p->seconds, call_once, &c, &t);
+	return (struct bench_time){t.median / c.inner, t.least / c.inner, t.greatest / c.inner};
 }
 
 #define CALL(op, type)                                                                                                 \
@@ -126,9 +134,10 @@ static double peak_of(const struct backend *b, const struct bench_peak *p)
 	return backend_threads(b) == 1 ? p->gflops_one : p->gflops_all * backend_threads(b) / p->threads;
 }
 
-static struct bench_rate rate(const struct backend *b, const struct bench_peak *p, double seconds, double flop)
+static struct bench_rate rate(const struct backend *b, const struct bench_peak *p, struct bench_time t, double flop)
 {
-	return (struct bench_rate){seconds, flop / seconds * 1e-9, flop / seconds * 1e-9 / peak_of(b, p)};
+	double peak = peak_of(b, p);
+	return (struct bench_rate){t, flop / t.median * 1e-9, flop / t.median * 1e-9 / peak, flop / t.least * 1e-9 / peak};
 }
 
 void bench_linear(struct backend *b, const struct bench_peak *p, int64_t m, int64_t n, int64_t k, struct bench_linear *out)
@@ -140,11 +149,11 @@ void bench_linear(struct backend *b, const struct bench_peak *p, int64_t m, int6
 	dx.dx = take_tensor(&t, m, k);
 	dw.dw = take_tensor(&t, n, k);
 	*out = (struct bench_linear){.m = m, .n = n, .k = k};
-	out->forward = rate(b, p, best_call(b, call_linear_forward, &f), flop);
-	out->dx = rate(b, p, best_call(b, call_linear_backward, &dx), flop);
-	out->dw = rate(b, p, best_call(b, call_linear_backward, &dw), flop);
-	double bar = bench_onednn(m, n, k, backend_threads(b));
-	out->onednn_gflops = bar > 0 ? flop / bar * 1e-9 : 0;
+	out->forward = rate(b, p, time_call(b, p, call_linear_forward, &f), flop);
+	out->dx = rate(b, p, time_call(b, p, call_linear_backward, &dx), flop);
+	out->dw = rate(b, p, time_call(b, p, call_linear_backward, &dw), flop);
+	struct bench_time bar;
+	if (bench_onednn(m, n, k, backend_threads(b), p->seconds, &bar)) out->onednn = rate(b, p, bar, flop);
 	give(&t);
 }
 
@@ -172,8 +181,8 @@ void bench_experts(struct backend *b, const struct bench_peak *p, const struct b
 	struct experts_args a;
 	double flop = 6.0 * (double)s->rows * s->chosen * s->width * s->expert_width;
 	experts_make(&t, s, &a);
-	out->forward = rate(b, p, best_call(b, call_experts_forward, &a), flop);
-	out->backward = rate(b, p, best_call(b, call_experts_backward, &a), 2 * flop);
+	out->forward = rate(b, p, time_call(b, p, call_experts_forward, &a), flop);
+	out->backward = rate(b, p, time_call(b, p, call_experts_backward, &a), 2 * flop);
 	give(&t);
 }
 
@@ -256,13 +265,13 @@ void bench_attention(struct backend *b, const struct bench_peak *p, const struct
 				   .sets = g.sets, .set_rows = g.set_rows};
 	double flop = 4.0 * (double)g.visible * s->heads * s->head_dim;
 	t.ops->kv_write(b, &kv);
-	out->forward = rate(b, p, best_call(b, call_attention_forward, &a), flop);
-	out->backward = rate(b, p, best_call(b, call_attention_backward, &a), 2.5 * flop);
+	out->forward = rate(b, p, time_call(b, p, call_attention_forward, &a), flop);
+	out->backward = rate(b, p, time_call(b, p, call_attention_backward, &a), 2.5 * flop);
 	free(g.set_rows);
 	give(&t);
 }
 
-static void small_rows(struct timing *t, const struct bench_model *s, struct bench_small *out)
+static void small_rows(struct timing *t, const struct bench_peak *p, const struct bench_model *s, struct bench_small *out)
 {
 	struct backend *b = t->b;
 	int64_t n = s->rows, c = s->width, e = s->experts;
@@ -274,27 +283,27 @@ static void small_rows(struct timing *t, const struct bench_model *s, struct ben
 				     .lse = take_random(t, n), .expert = take_below(t, n * s->chosen, 1), .weight = take_random(t, n * s->chosen),
 				     .dweight = take_random(t, n * s->chosen), .dprob_balance = take_random(t, e), .z_scale = 1e-3f, .dlogits = take_tensor(t, n, e)};
 	struct embedding_call emb = {take_tensor(t, s->vocab, c), take_tensor(t, n, c), take_below(t, n, (uint32_t)s->vocab)};
-	out->norm = 1e6 * best_call(b, call_norm_forward, &norm);
-	out->norm_backward = 1e6 * best_call(b, call_norm_backward, &norm);
-	out->rope = 1e6 * best_call(b, call_rope, &rope);
-	out->router = 1e6 * best_call(b, call_router_forward, &router);
-	out->router_backward = 1e6 * best_call(b, call_router_backward, &router);
-	out->embedding = 1e6 * best_call(b, call_embedding_forward, &emb);
-	out->embedding_backward = 1e6 * best_call(b, call_embedding_backward, &emb);
+	out->norm = 1e6 * time_call(b, p, call_norm_forward, &norm).median;
+	out->norm_backward = 1e6 * time_call(b, p, call_norm_backward, &norm).median;
+	out->rope = 1e6 * time_call(b, p, call_rope, &rope).median;
+	out->router = 1e6 * time_call(b, p, call_router_forward, &router).median;
+	out->router_backward = 1e6 * time_call(b, p, call_router_backward, &router).median;
+	out->embedding = 1e6 * time_call(b, p, call_embedding_forward, &emb).median;
+	out->embedding_backward = 1e6 * time_call(b, p, call_embedding_backward, &emb).median;
 	give(t);
 }
 
-void bench_small(struct backend *b, const struct bench_model *s, struct bench_small *out)
+void bench_small(struct backend *b, const struct bench_peak *p, const struct bench_model *s, struct bench_small *out)
 {
 	struct timing t = {.b = b, .ops = backend_ops(b)};
 	*out = (struct bench_small){.rows = s->rows};
-	small_rows(&t, s, out);
+	small_rows(&t, p, s, out);
 	struct groups g;
 	struct kv_args kv;
 	groups_make(&t, s, &g);
 	kv_make(&t, s, &g, &kv);
-	out->kv_write = 1e6 * best_call(b, call_kv_write, &kv);
-	out->kv_read_add = 1e6 * best_call(b, call_kv_read_add, &kv);
+	out->kv_write = 1e6 * time_call(b, p, call_kv_write, &kv).median;
+	out->kv_read_add = 1e6 * time_call(b, p, call_kv_read_add, &kv).median;
 	free(g.set_rows);
 	give(&t);
 	int64_t n = s->rows, c = s->width, v = s->vocab;
@@ -303,9 +312,9 @@ void bench_small(struct backend *b, const struct bench_model *s, struct bench_sm
 				 .dlogprob = take_random(&t, n), .dentropy = take_random(&t, n), .dx = take_tensor(&t, n, c), .dw = take_tensor(&t, v, c)};
 	struct sample_args sample = {.logits = take_tensor(&t, n, v), .temperature = 1, .top_p = 1, .uniform = take_random(&t, n), .token = take_below(&t, n, 1),
 				     .logprob = take_random(&t, n)};
-	out->head = 1e6 * best_call(b, call_head_forward, &head);
-	out->head_backward = 1e6 * best_call(b, call_head_backward, &head);
-	out->sample = 1e6 * best_call(b, call_sample, &sample);
+	out->head = 1e6 * time_call(b, p, call_head_forward, &head).median;
+	out->head_backward = 1e6 * time_call(b, p, call_head_backward, &head).median;
+	out->sample = 1e6 * time_call(b, p, call_sample, &sample).median;
 	give(&t);
 }
 
@@ -315,7 +324,9 @@ void bench_adamw(struct backend *b, const struct bench_peak *p, int64_t n, struc
 	size_t bytes = (size_t)n * sizeof(float);
 	struct adamw_args a = {.w = take(&t, bytes), .g = take(&t, bytes), .m = take(&t, bytes), .v = take(&t, bytes), .n = n, .lr = 1e-4f, .beta1 = 0.9f,
 			       .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.01f, .grad_scale = 1, .step = 10};
-	double seconds = best_call(b, call_adamw, &a);
-	*out = (struct bench_adamw){n, (double)n / seconds * 1e-9, 28.0 * (double)n / seconds * 1e-9 / p->read_gbs};
+	struct bench_time time = time_call(b, p, call_adamw, &a);
+	double gparams = (double)n / time.median * 1e-9;
+	double one = p->read_one > p->mixed_one ? p->read_one : p->mixed_one;
+	*out = (struct bench_adamw){n, time, gparams, 28.0 * gparams / (backend_threads(b) == 1 ? one : p->memory_gbs)};
 	give(&t);
 }

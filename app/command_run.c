@@ -4,6 +4,7 @@
 #include "app/options.h"
 #include "app/processes.h"
 #include "app/report.h"
+#include "app/run_folder.h"
 #include "app/session.h"
 
 #include "core/base/fs.h"
@@ -62,7 +63,8 @@ static void add_roles(struct run *r)
 {
 	char name[PROCESS_NAME];
 	process_argument(add(r, "learner", "learner"), "--resume");
-	for (int64_t i = 0; i < r->config.run.services; i++) {
+	/* services that net.rewards names are someone else's */
+	for (int64_t i = 0; i < (r->config.net.rewards[0] ? 0 : r->config.run.services); i++) {
 		snprintf(name, sizeof name, "reward-%lld", (long long)i);
 		struct process *p = add(r, name, "reward");
 		process_argument(p, "--name");
@@ -154,6 +156,17 @@ static void choose_folder(struct run *r)
 	for (int i = 2; fs_exists(r->folder); i++) snprintf(r->folder, sizeof r->folder, "runs/%.*s-%d", n, name, i);
 }
 
+/* The digest of everything recorded, all stages included. */
+static int put_digest(const struct run *r, struct session *s, struct err *e)
+{
+	struct run_folder f;
+	char hex[HASH_HEX];
+	int rc = run_folder_open(&f, r->folder, e);
+	if (rc == 0) rc = store_digest(f.store, hex, e);
+	run_folder_close(&f);
+	return rc < 0 ? rc : session_summary(s, "digest", json_string(hex), e);
+}
+
 static int finish(struct run *r, double seconds, struct err *e)
 {
 	char path[PATH_MAX], html[PATH_MAX];
@@ -175,6 +188,7 @@ static int finish(struct run *r, double seconds, struct err *e)
 	json_decref(j);
 	json_object_set_new(per, "total", json_real(seconds));
 	TRY(session_summary(&s, "seconds", per, e));
+	TRY(put_digest(r, &s, e));
 	snprintf(html, sizeof html, "%.*s/report.html", PATH_MAX - 32, r->folder);
 	TRY(report_write(runs, 1, html, e));
 	fprintf(stderr, "run: done in %.0f s; report: %s\n", seconds, html);

@@ -22,6 +22,7 @@ int command_config(int argc, char **argv, struct err *e);
 int command_report(int argc, char **argv, struct err *e);
 int command_diff(int argc, char **argv, struct err *e);
 int command_digest(int argc, char **argv, struct err *e);
+int command_bench(int argc, char **argv, struct err *e);
 int command_export(int argc, char **argv, struct err *e);
 
 #endif

@@ -27,6 +27,7 @@ static const struct command {
 	{"report", "Write a run's report (or several runs overlaid) as one HTML page.", command_report},
 	{"diff", "Compare two runs: identical up to which step, and the first difference.", command_diff},
 	{"digest", "Print the hash of everything exact in a run.", command_digest},
+	{"bench", "Measure this machine's limits and how near to them the program comes.", command_bench},
 	{"export", "Write a run's comparisons or metrics as CSV, JSONL or TensorBoard files.", command_export},
 };
 

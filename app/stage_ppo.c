@@ -1,5 +1,6 @@
 /* The learner of the stage ppo: what it works on, the loop (ppo/loop.h), and
  * what people see of it. */
+#include "app/limits.h"
 #include "app/metrics_file.h"
 #include "app/options.h"
 #include "app/progress.h"
@@ -24,6 +25,7 @@ struct stage {
 	struct progress progress;
 	struct metrics_file file;
 	struct pass_rate last;
+	struct limits_eta eta;
 	double began, probs_diff_max, ratio_deviation_max;
 };
 
@@ -90,6 +92,7 @@ static void report(void *arg, const struct loop_report *r)
 	t->probs_diff_max = fmax(t->probs_diff_max, metrics_get(m, "training/rollout_probs_diff_max"));
 	t->ratio_deviation_max = fmax(t->ratio_deviation_max, metrics_get(m, "training/first_minibatch_ratio_max_deviation"));
 	metrics_file_put(&t->file, r->step, m);
+	limits_eta_add(&t->eta, t->learner);
 	if (!isnan(r->heldout)) snprintf(heldout, sizeof heldout, "  held-out %.1f %%", 100 * r->heldout);
 	progress_line(&t->progress, "ppo %lld/%lld  reward %.3f  kl %.2f  entropy %.2f  clip %.3f  length %.1f  %.0f tok/s%s", (long long)r->step,
 		      (long long)r->steps, metrics_get(m, "objective/scores"), metrics_get(m, "objective/kl"), metrics_get(m, "policy/entropy_avg"),
@@ -122,19 +125,19 @@ static int store_server_events(struct stage *t, struct err *e)
 
 static int finish(struct stage *t, struct err *e)
 {
-	char folder[PATH_MAX], hex[HASH_HEX];
+	char folder[PATH_MAX];
 	const struct metrics *m = &t->learner->metrics;
 	int rc = 0;
 	TRY(session_path(&t->s, "models/ppo", folder, e));
 	TRY(model_folder_write(folder, t->policy, t->s.task->tokenizer, e));
 	TRY(store_server_events(t, e));
-	TRY(store_digest(t->s.store, hex, e));
 	json_t *j = json_pack("{s:I,s:f,s:f,s:f,s:f,s:f}", "steps", (json_int_t)t->learner->step, "seconds", fs_now() - t->began, "kl",
 			      metrics_get(m, "objective/kl"), "reward", metrics_get(m, "objective/scores"), "probs_diff_max", t->probs_diff_max,
 			      "first_minibatch_ratio_max_deviation", t->ratio_deviation_max);
 	if (t->last.n) json_object_set_new(j, "pass_rate", json_real(t->last.rate));
 	TRY(session_summary(&t->s, "ppo", j, e));
-	TRY(session_summary(&t->s, "digest", json_string(hex), e));
+	double eta = limits_eta(&t->eta);
+	if (isfinite(eta)) TRY(session_summary(&t->s, "eta", json_real(eta), e));
 out:
 	return rc;
 }

@@ -20,7 +20,7 @@ struct ppo_batch {
 	int64_t *first;            /* [sequences+1] first entry of each sequence */
 	uint8_t *chosen;           /* [N] 1: a response token; 0: the state after the end */
 	float *old;                /* [N] log-probability under the policy that sampled */
-	float *ref;                /* [N] under the reference */
+	float *ref;                /* [N] under the reference, at the sampler's temperature, without its top-k and top-p */
 	float *value;              /* [N] critic's value of the state before the token */
 	float *kl;                 /* [N] estimate by kl_estimator, nats */
 	float *reward;             /* [N] token reward: KL penalty, and the score where it arrives */

@@ -179,7 +179,9 @@ static void evaluate_micro(struct learner *l, const uint32_t *index, int64_t n, 
 		*entropy -= (double)w->logprob[i];
 	}
 	model_forward(l->reference, w->reference, &w->batch, NULL);
-	model_logprobs(l->reference, w->reference, &w->batch, &l->sampling, w->logprob, NULL);
+	/* the reference's whole distribution: under its own top-k or top-p set a token of the policy's may have no probability at all */
+	struct sampling whole = {l->sampling.temperature, 1.0f, 0};
+	model_logprobs(l->reference, w->reference, &w->batch, &whole, w->logprob, NULL);
 	for (int64_t i = 0; i < w->batch.outs; i++)
 		if (b->chosen[w->map[i]]) b->ref[w->map[i]] = w->logprob[i];
 }

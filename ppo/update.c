@@ -59,6 +59,11 @@ static void losses(struct learner *l, const struct minibatch *mb, struct update_
 		u->entries++;
 		if (!b->chosen[j]) continue;
 		double weight = token_weight(l, mb, j, &sequence);
+		if (w->logprob[i] == -INFINITY) { /* left the top-k or top-p set since it was drawn: ratio 0, and no slope leads back */
+			tally_add(&u->ratio, 0.0);
+			u->tokens++;
+			continue;
+		}
 		struct ppo_policy_term t = ppo_policy_loss(c, l->kl_coef, (double)w->logprob[i], (double)b->old[j], (double)b->ref[j], (double)mb->advantage[j]);
 		u->policy_loss += t.loss * weight;
 		u->entropy += (double)w->entropy[i];
@@ -67,7 +72,7 @@ static void losses(struct learner *l, const struct minibatch *mb, struct update_
 		tally_add(&u->ratio, t.ratio);
 		if (mb->first) u->first_deviation = fmax(u->first_deviation, fabs(t.ratio - 1.0));
 		u->tokens++;
-		if (mb->warming || !isfinite(w->logprob[i])) continue;
+		if (mb->warming) continue;
 		w->dlogprob[i] = (float)(t.dlogprob * weight);
 		w->dentropy[i] = (float)(-c->entropy_coef * weight);
 	}

@@ -68,7 +68,7 @@ static const struct config_key table[] = {
 	INT("model.max_positions", model.max_positions, "2048", 8, 1048576, "Longest prompt and completion together, tokens."),
 
 	TEXT("tokenizer.path", tokenizer.path, "", "Folder or file of an existing tokenizer; empty: trained from the task's text."),
-	INT("tokenizer.vocab_size", tokenizer.vocab_size, "384", 258, 1048576, "Vocabulary of a tokenizer trained here: 256 bytes, the special tokens, and merges up to this size."),
+	INT("tokenizer.vocab_size", tokenizer.vocab_size, "448", 258, 1048576, "Vocabulary of a tokenizer trained here: 256 bytes, the special tokens, and merges up to this size."),
 
 	CHOICE("task.name", task.name, "stack", "stack|prompts", "stack: write programs in the built-in stack language; prompts: your own JSONL file."),
 	TEXT("task.prompts", task.prompts, "", "JSONL of {\"prompt\": …}, for the task prompts."),
@@ -76,10 +76,10 @@ static const struct config_key table[] = {
 	INT("task.seed", task.seed, "7", 0, BIG, "Seed of the generated task, apart from the run's."),
 	INT("task.train", task.train, "4000", 1, 1e8, "Training prompts."),
 	INT("task.heldout", task.heldout, "1024", 1, 1e8, "Held-out prompts; of other program structures than the training ones."),
-	INT("task.supervised", task.supervised, "2000", 0, 1e8, "Examples for supervised training."),
-	INT("task.levels", task.levels, "4", 1, 8, "Levels of difficulty generated, from the easiest."),
+	INT("task.supervised", task.supervised, "4000", 0, 1e8, "Examples for supervised training."),
+	INT("task.levels", task.levels, "4", 1, 4, "Levels of difficulty generated, from the easiest."),
 	INT("task.tests", task.tests, "16", 1, 256, "Hidden tests a program has to pass."),
-	FLOAT("task.wrong", task.wrong, "0.5", 0, 1, "Share of the supervised examples that are wrong."),
+	FLOAT("task.wrong", task.wrong, "0.4", 0, 1, "Share of the supervised examples that are wrong."),
 
 	OPTIM(sft, "0.002", "cosine", "20"),
 	INT("sft.steps", sft.steps, "300", 1, 1e9, "Optimiser steps of supervised training."),

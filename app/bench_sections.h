@@ -1,0 +1,52 @@
+/* The sections of `tenfold bench`: each measures one thing and returns rows of
+ * named values, which JSON, terminal and docs/benchmarks.md all show. A new
+ * section is one row in a table here and one function. */
+#ifndef TENFOLD_APP_BENCH_SECTIONS_H
+#define TENFOLD_APP_BENCH_SECTIONS_H
+
+#include "app/bench_loop.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+struct bench_column {
+	const char *key, *head;
+	const char *format; /* of a number, for people; texts are shown as they are */
+};
+
+/* What sections share while they run. */
+struct bench_context {
+	const struct config *config;
+	int quick;                   /* a few repetitions of small sizes: to see that it works */
+	struct bench_peak peak;
+	struct backend *one, *all;   /* one thread, and run.threads; the same when that is 1 */
+	struct bench_loop *loop;     /* opened by the first section that needs it */
+	double iteration_seconds;    /* of 32 groups, 0 until measured */
+	int64_t groups;              /* of an iteration */
+};
+
+struct bench_section {
+	const char *key, *title;
+	const char *text;            /* for docs/benchmarks.md: what is measured, and what is aimed at */
+	const struct bench_column *columns;
+	int count;
+	int (*run)(struct bench_context *c, json_t *rows, struct err *e);
+};
+
+/* Operations (bench_sections.c), and the loop with its plumbing (bench_parts.c). */
+extern const struct bench_section bench_operations[];
+extern const int bench_operations_count;
+extern const struct bench_section bench_parts[];
+extern const int bench_parts_count;
+
+/* c->loop, opened when it is not yet. */
+int bench_context_loop(struct bench_context *c, struct err *e);
+/* "0.123 (0.120–0.150)" of milliseconds, and the numbers under key_ms, key_ms_min, key_ms_max. */
+void bench_put_time(json_t *row, const char *key, const struct bench_time *t);
+
+/* bench_report.c. result: {"date", "version", "machine": {…}, "configuration", "sections": {key: [rows]}}. */
+void bench_print_table(FILE *f, const struct bench_section *s, const json_t *rows);
+void bench_print_head(FILE *f, const json_t *result);
+json_t *bench_machine(const struct bench_context *c);
+
+#endif

@@ -1,0 +1,105 @@
+"""Invariant 3 on whole runs: what is stopped, killed or wrong. A run goes on to the same bits, or says why it does not.
+
+ctest timeout: 600
+"""
+import os
+import signal
+import unittest
+
+import run_kit
+from run_kit import CONFIG, RunTest, tenfold
+
+
+class Faults(RunTest):
+    def run_ppo(self, folder, *more, **changes):
+        return self.start(folder, "run", "run", CONFIG, *self.ppo_arguments(**changes), *more)
+
+    def killed(self, role, after):
+        """kill -9 of one process after so many steps; the run has to end by itself, with the reference's digest."""
+        folder = self.place("kill-" + role)
+        with self.run_ppo(folder) as run:
+            self.wait_steps(run, folder, after)
+            os.kill(run.children()[role], signal.SIGKILL)
+            self.assertEqual(run.wait(), 0, run.text())
+            self.assertIn("%s was killed by signal 9; it is started again" % role, run.text())
+        self.check_exact(folder)
+        self.assert_same(self.reference(), folder)
+
+    def test_a_killed_worker(self):
+        self.killed("worker-0", 2)
+
+    def test_a_killed_service(self):
+        self.killed("reward-0", 2)
+
+    def test_a_killed_learner(self):
+        for after in (1, 3):  # before the first checkpoint, and between two
+            with self.subTest(after=after):
+                self.killed("learner", after)
+
+    def test_interrupt_and_resume(self):
+        folder = self.place("interrupt")
+        with self.run_ppo(folder) as run:
+            self.wait_steps(run, folder, 3)
+            run.p.send_signal(signal.SIGINT)
+            self.assertEqual(run.wait(), 130, run.text())
+            self.assertIn("--resume goes on", run.text())
+        self.assertLess(len(self.metrics(folder)), 6)
+        refused = tenfold("run", CONFIG, "--out", folder, *self.ppo_arguments())
+        self.assertEqual(refused.status, 5)
+        self.assertIn("--resume", refused.err)
+        other = tenfold("run", CONFIG, "--out", folder, "--resume", *self.ppo_arguments(**{"ppo.clip": 0.3}))
+        self.assertEqual(other.status, 4, other.err)
+        self.assertIn("ppo.clip", other.err)
+        done = tenfold("run", CONFIG, "--out", folder, "--resume", *self.ppo_arguments())
+        self.assertEqual(done.status, 0, done.err)
+        self.check_exact(folder)
+        self.assert_same(self.reference(), folder)
+
+    def test_interrupt_in_supervised_training(self):
+        folder = self.place("interrupt-sft")
+        with self.start(folder, "run", "run", CONFIG) as run:
+            self.wait_text(run, "sft step 20")
+            run.p.send_signal(signal.SIGINT)
+            self.assertEqual(run.wait(), 130, run.text())
+        self.assertFalse(os.path.exists(os.path.join(folder, "models", "ppo")))
+        done = tenfold("run", CONFIG, "--out", folder, "--resume")
+        self.assertEqual(done.status, 0, done.err)
+        self.assert_same(self.base, folder)
+
+    def wait_text(self, run, text):
+        until = run_kit.time.monotonic() + run_kit.PATIENCE
+        while text not in run.text():
+            if run.p.poll() is not None or run_kit.time.monotonic() > until:
+                self.fail("'%s' did not come:\n%s" % (text, run.text()))
+            run_kit.time.sleep(0.005)
+
+    def roles(self, *planted):
+        """Learner, service and one worker started by hand on one folder; the learner's status and words."""
+        folder, c = self.place("roles"), self.ppo_arguments(**{"run.workers": 1})
+        with self.start(folder, "learner", "learner", CONFIG, *c) as learner:
+            with self.start(folder, "reward", "reward", CONFIG, *c), self.start(folder, "rollout", "rollout", CONFIG, *c, *planted):
+                return folder, learner.wait(), learner.text()
+
+    def test_roles_by_hand(self):
+        folder, status, text = self.roles()
+        self.assertEqual(status, 0, text)
+        self.assert_same(self.reference(), folder)
+
+    def test_a_weight_wrong_by_one_unit_in_the_last_place(self):
+        folder, status, text = self.roles("--plant-ulp")
+        self.assertEqual(status, 4, text)
+        self.assertIn("log-probability differs from the sampler's", text)
+        self.assertEqual(self.metrics(folder), [], "something was learned from it")
+
+    def test_a_second_learner(self):
+        folder, c = self.place("owned"), self.ppo_arguments()
+        with self.start(folder, "learner", "learner", CONFIG, *c) as learner:
+            self.wait_text(learner, "workers at")
+            second = tenfold("learner", CONFIG, "--out", folder, "--resume", *c)
+            self.assertEqual(second.status, 5, second.err)
+            self.assertIn("is in use by `ppo`, process %d " % learner.p.pid, second.err)
+            self.assertIsNone(learner.p.poll(), "the first one must not notice")
+
+
+if __name__ == "__main__":
+    run_kit.main()
