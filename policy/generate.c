@@ -323,11 +323,13 @@ static const char *decoded(struct generator *g, const struct candidate *c)
 {
 	if (!g->o.tokenizer) return "";
 	size_t n = c->length;
+	/* a stop text was found in the text without special tokens, so it is cut off there */
+	int flags = TOKENIZER_UTF8 | (c->finish == GROUP_FINISH_STOP ? TOKENIZER_SKIP_SPECIAL : 0);
 	if (c->finish == GROUP_FINISH_END && n > 0) n--;
-	int64_t bytes = tokenizer_decode(g->o.tokenizer, c->tokens, n, TOKENIZER_UTF8, NULL, 0, NULL);
+	int64_t bytes = tokenizer_decode(g->o.tokenizer, c->tokens, n, flags, NULL, 0, NULL);
 	CHECK(bytes >= 0, "generated tokens do not decode");
 	char *text = arena_must(g->scratch, (size_t)bytes + 1, 1);
-	tokenizer_decode(g->o.tokenizer, c->tokens, n, TOKENIZER_UTF8, text, (size_t)bytes + 1, NULL);
+	tokenizer_decode(g->o.tokenizer, c->tokens, n, flags, text, (size_t)bytes + 1, NULL);
 	if (c->finish == GROUP_FINISH_STOP) *strstr(text, g->o.stop) = 0;
 	return text;
 }

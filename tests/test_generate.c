@@ -287,6 +287,55 @@ static void test_stop_texts(void **state)
 	fixture_close(&f);
 }
 
+/* A model that draws three tokens only, with equal chances, whatever came before: the first element of every
+ * embedding outweighs all else, and only their rows of the output layer look at it. */
+static void draw_only(struct model *m, const int32_t ids[3])
+{
+	const struct param *embed = &m->params.list[m->params.embed], *head = &m->params.list[m->params.lm_head];
+	float *host = malloc((size_t)m->params.floats * sizeof *host);
+	assert_non_null(host);
+	model_get(m, host);
+	for (int64_t i = 0; i < embed->rows; i++) host[embed->offset + i * embed->cols] = 1000;
+	memset(host + head->offset, 0, (size_t)head->size * sizeof *host);
+	for (int i = 0; i < 3; i++) host[head->offset + ids[i] * head->cols] = 20;
+	model_put(m, host);
+	free(host);
+}
+
+/* The stop text is looked for in the text without special tokens: one in its middle does not hide it. */
+static void test_a_special_token_within_a_stop_text(void **state)
+{
+	(void)state;
+	struct shape s = kit_shape(0);
+	struct fixture f;
+	struct taken t;
+	int within = 0;
+	fixture_open(&f, 0);
+	model_close(f.m);
+	struct tokenizer *k = letters();
+	s.vocab = tokenizer_vocab_size(k);
+	f.m = kit_model(f.b, &s, 13);
+	const int32_t ids[] = {tokenizer_id(k, "<pad>"), tokenizer_id(k, "o"), tokenizer_id(k, "p")};
+	draw_only(f.m, ids);
+	f.o.tokenizer = k;
+	f.o.stop = "op";
+	f.o.sampling = (struct sampling){1.0f, 1.0f, 0};
+	generate(&f, &f.o, f.request, REQUESTS, &t);
+	for (int i = 0; i < REQUESTS; i++) {
+		const struct group *g = &t.group[i];
+		const int32_t *at = g->tokens + g->prompt_tokens;
+		for (uint32_t c = 0; c < G; at += g->length[c++]) {
+			assert_int_equal(holds(k, at, g->length[c], f.o.stop), g->finish[c] == GROUP_FINISH_STOP);
+			assert_null(strstr(g->text[c], f.o.stop));
+			within += g->finish[c] == GROUP_FINISH_STOP && at[g->length[c] - 2] == ids[0];
+		}
+	}
+	assert_true(within > 2);
+	arena_close(t.arena);
+	tokenizer_close(k);
+	fixture_close(&f);
+}
+
 static int refuse(void *arg, const struct group *g, struct err *e)
 {
 	(void)g;
@@ -325,6 +374,7 @@ int main(void)
 		cmocka_unit_test(test_neighbours_change_nothing),
 		cmocka_unit_test(test_greedy),
 		cmocka_unit_test(test_stop_texts),
+		cmocka_unit_test(test_a_special_token_within_a_stop_text),
 		cmocka_unit_test(test_stopped_and_used_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,247 @@
+/* The learner: who computes what must not show in the weights, and a sampler
+ * that computes something else must show at once.
+ *
+ * Two steps are made from generated groups, the second by the weights that the
+ * first one made, with minibatches, a prompt of more than one page, and every
+ * kind of critic; the weights are compared as bits. */
+#include "model_kit.h"
+
+#include "core/base/group_copy.h"
+#include "policy/generate.h"
+#include "ppo/learner.h"
+
+enum { G = 4, PROMPTS = 16, MAX_NEW = 12, LONGEST = 70 };
+
+struct variant {
+	const char *critic, *advantage, *kl_in, *score_at, *loss_average;
+	int model;
+};
+static const struct variant variants[] = {
+	{"head", "gae", "reward", "last", "token", 0},
+	{"separate", "gae", "reward", "eos_plus_one", "sequence", 2},
+	{"none", "group", "loss", "last", "sequence", 1},
+	{"none", "leave_one_out", "reward", "last", "token", 3},
+};
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+struct fixture {
+	struct backend *b;
+	struct model *policy, *reference;
+	struct learner *l;
+	struct config *config;
+	struct arena *arena;
+	struct group group[PROMPTS];
+};
+
+static void configure(struct config *c, const struct variant *v, int64_t micro)
+{
+	config_defaults(c);
+	snprintf(c->ppo.critic, CONFIG_STRING, "%s", v->critic), snprintf(c->ppo.advantage, CONFIG_STRING, "%s", v->advantage);
+	snprintf(c->ppo.kl_in, CONFIG_STRING, "%s", v->kl_in), snprintf(c->ppo.score_at, CONFIG_STRING, "%s", v->score_at);
+	snprintf(c->ppo.loss_average, CONFIG_STRING, "%s", v->loss_average);
+	c->ppo.epochs = 2, c->ppo.minibatches = 2, c->ppo.prompts = PROMPTS, c->ppo.steps = 10;
+	c->ppo.gradient_block = 4, c->ppo.micro_batch = micro;
+	c->ppo.entropy_coef = 0.01, c->ppo.z_loss_coef = 0.001, c->ppo.router_bias_rate = 0.01, c->ppo.optim.lr = 0.003;
+	c->rollout.group_size = G, c->rollout.max_new_tokens = MAX_NEW, c->rollout.min_new_tokens = 2, c->rollout.temperature = 0.8;
+	c->rollout.top_k = 12;
+}
+
+static void fixture_open(struct fixture *f, const struct variant *v, int64_t micro, int threads)
+{
+	struct shape s = kit_shape(v->model);
+	struct err e;
+	memset(f, 0, sizeof *f);
+	s.heads_kind = HEAD_LM | (strcmp(v->critic, "head") ? 0 : HEAD_SCALAR);
+	f->b = kit_backend(threads);
+	f->policy = kit_model(f->b, &s, 1);
+	s.heads_kind = HEAD_LM;
+	f->reference = kit_model(f->b, &s, 2);
+	f->arena = arena_open(0);
+	f->config = calloc(1, sizeof *f->config);
+	assert_non_null(f->config);
+	configure(f->config, v, micro);
+	if (learner_open(&f->l, f->config, f->policy, f->reference, KIT_END, &e) < 0) fail_msg("%s", e.msg);
+}
+
+static void fixture_close(struct fixture *f)
+{
+	learner_close(f->l);
+	model_close(f->policy), model_close(f->reference);
+	backend_close(f->b);
+	arena_close(f->arena);
+	free(f->config);
+}
+
+static int take(void *arg, const struct group *g, struct err *e)
+{
+	struct fixture *f = arg;
+	struct group *out = &f->group[g->slot];
+	int rc = group_copy(out, g, f->arena, e);
+	if (rc < 0) return rc;
+	float *reward = arena_must(f->arena, G, sizeof *reward);
+	for (uint32_t i = 0; i < G; i++) reward[i] = kit_weight(70, (int64_t)g->step * 1000 + g->slot * G + i);
+	out->terms = 1;
+	snprintf(out->term_name[0], sizeof out->term_name[0], "given");
+	out->scores = out->reward = reward;
+	return 0;
+}
+
+/* The step's groups, sampled from the policy as it is. */
+static void sample(struct fixture *f)
+{
+	static int32_t tokens[PROMPTS][LONGEST];
+	struct generate_request r[PROMPTS];
+	struct generate_options o = {.completions = G, .max_new = MAX_NEW, .min_new = 2, .max_prompt = LONGEST, .batch_groups = 5, .sampling = f->l->sampling,
+				     .end_token = KIT_END, .seed = 4, .purpose = RNG_SAMPLE};
+	struct generator *g;
+	struct err e;
+	arena_reset(f->arena);
+	for (uint32_t i = 0; i < PROMPTS; i++) {
+		uint32_t n = i == 3 ? LONGEST : 1 + i;
+		kit_tokens(tokens[i], n, 80 + i);
+		r[i] = (struct generate_request){.step = (uint64_t)f->l->step, .slot = i, .prompt = i, .tokens = tokens[i], .prompt_tokens = n};
+	}
+	if (generator_open(&g, f->policy, &o, &e) < 0) fail_msg("%s", e.msg);
+	if (generator_run(g, r, PROMPTS, 0, take, f, NULL, &e) < 0) fail_msg("%s", e.msg);
+	generator_close(g);
+}
+
+static void step(struct fixture *f)
+{
+	struct err e;
+	sample(f);
+	if (learner_evaluate(f->l, f->group, PROMPTS, f->arena, &e) < 0) fail_msg("%s", e.msg);
+	learner_prepare(f->l);
+	if (learner_update(f->l, f->arena, &e) < 0) fail_msg("%s", e.msg);
+	assert_true(metrics_get(&f->l->metrics, "training/rollout_probs_diff_max") == 0.0);
+	assert_true(metrics_get(&f->l->metrics, "training/first_minibatch_ratio_max_deviation") == 0.0);
+	assert_true(metrics_get(&f->l->metrics, "training/skipped_updates") == 0.0);
+	assert_true(metrics_get(&f->l->metrics, "val/ratio_var") > 0.0);
+}
+
+static void compare(const struct fixture *x, const struct fixture *y, const char *what)
+{
+	assert_memory_equal(x->policy->weights, y->policy->weights, (size_t)x->policy->params.floats * sizeof(float));
+	if (x->l->critic) assert_memory_equal(x->l->critic->weights, y->l->critic->weights, (size_t)x->l->critic->params.floats * sizeof(float));
+	assert_int_equal(x->l->metrics.count, y->l->metrics.count);
+	for (int64_t i = 0; i < x->l->metrics.count; i++)
+		if (memcmp(&x->l->metrics.value[i], &y->l->metrics.value[i], sizeof(double)))
+			fail_msg("%s: %s is %.17g and %.17g", what, x->l->metrics.name[i], x->l->metrics.value[i], y->l->metrics.value[i]);
+}
+
+static void test_micro_batch_and_threads_change_nothing(void **state)
+{
+	(void)state;
+	for (int v = 0; v < VARIANTS; v++) {
+		struct fixture base, other;
+		fixture_open(&base, &variants[v], 1, 1);
+		float *start = malloc((size_t)base.policy->params.floats * sizeof *start);
+		model_get(base.policy, start);
+		step(&base), step(&base);
+		assert_memory_not_equal(base.policy->weights, start, (size_t)base.policy->params.floats * sizeof *start);
+		free(start);
+		for (int64_t micro = 1; micro <= 4; micro *= 2) {
+			fixture_open(&other, &variants[v], micro, 2);
+			step(&other), step(&other);
+			compare(&base, &other, variants[v].critic);
+			fixture_close(&other);
+		}
+		fixture_close(&base);
+	}
+}
+
+/* The gradient block is part of the result's bits: the comparison above is not one of things that always agree. */
+static void test_gradient_block_is_part_of_the_result(void **state)
+{
+	(void)state;
+	struct fixture x, y;
+	fixture_open(&x, &variants[0], 1, 1), fixture_open(&y, &variants[0], 1, 1);
+	y.l->config.ppo.gradient_block = 2;
+	step(&x), step(&y);
+	assert_memory_not_equal(x.policy->weights, y.policy->weights, (size_t)x.policy->params.floats * sizeof(float));
+	fixture_close(&x), fixture_close(&y);
+}
+
+static void test_another_samplers_logprob_is_refused(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct err e;
+	fixture_open(&f, &variants[0], 4, 1);
+	sample(&f);
+	float *at = (float *)f.group[2].logprobs + f.group[2].length[0];
+	*at = nextafterf(*at, -100);
+	assert_int_equal(learner_evaluate(f.l, f.group, PROMPTS, f.arena, &e), ERR_MISMATCH);
+	assert_non_null(strstr(e.msg, "slot 2, completion 1, token 0"));
+	assert_true(metrics_get(&f.l->metrics, "training/rollout_probs_diff_max") > 0.0);
+	*at = NAN;
+	assert_int_equal(learner_evaluate(f.l, f.group, PROMPTS, f.arena, &e), ERR_MISMATCH);
+	fixture_close(&f);
+}
+
+/* Weights that are not finite are never learned from: the step is skipped, three in a row end the run. */
+static void test_not_finite(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct err e;
+	fixture_open(&f, &variants[2], 4, 1);
+	sample(&f);
+	size_t bytes = (size_t)f.policy->params.floats * sizeof(float);
+	float *before = malloc(bytes);
+	model_get(f.policy, before);
+	for (uint32_t g = 0; g < PROMPTS; g++)
+		for (uint32_t i = 0; i < G; i++) ((float *)f.group[g].reward)[i] = NAN;
+	assert_int_equal(learner_evaluate(f.l, f.group, PROMPTS, f.arena, &e), 0);
+	learner_prepare(f.l);
+	assert_int_equal(learner_update(f.l, f.arena, &e), ERR_RANGE);
+	assert_non_null(strstr(e.msg, "not finite"));
+	assert_memory_equal(f.policy->weights, before, bytes);
+	free(before);
+	fixture_close(&f);
+}
+
+/* With the critic warming up the policy stays as it is, and the critic does not. */
+static void test_critic_warmup(void **state)
+{
+	(void)state;
+	for (int v = 0; v < 2; v++) {
+		struct fixture f;
+		fixture_open(&f, &variants[v], 4, 1);
+		f.l->config.ppo.critic_warmup = 1;
+		f.l->config.ppo.router_bias_rate = 0;
+		size_t bytes = (size_t)f.policy->params.floats * sizeof(float);
+		float *before = malloc(bytes);
+		model_get(f.policy, before);
+		struct model *critic = f.l->critic ? f.l->critic : f.policy;
+		const struct param *score = &critic->params.list[critic->params.score];
+		float head[64];
+		assert_true(score->size <= 64);
+		memcpy(head, critic->weights + score->offset, (size_t)score->size * sizeof *head);
+		struct err e;
+		sample(&f);
+		assert_int_equal(learner_evaluate(f.l, f.group, PROMPTS, f.arena, &e), 0);
+		learner_prepare(f.l);
+		assert_int_equal(learner_update(f.l, f.arena, &e), 0);
+		assert_memory_not_equal(head, critic->weights + score->offset, (size_t)score->size * sizeof *head);
+		for (int i = 0; i < f.policy->params.count; i++) {
+			const struct param *p = &f.policy->params.list[i];
+			if (i == f.policy->params.score || i == f.policy->params.score_bias) continue;
+			assert_memory_equal(before + p->offset, f.policy->weights + p->offset, (size_t)p->size * sizeof *before);
+		}
+		free(before);
+		fixture_close(&f);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_micro_batch_and_threads_change_nothing),
+		cmocka_unit_test(test_gradient_block_is_part_of_the_result),
+		cmocka_unit_test(test_another_samplers_logprob_is_refused),
+		cmocka_unit_test(test_not_finite),
+		cmocka_unit_test(test_critic_warmup),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
