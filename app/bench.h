@@ -17,7 +17,6 @@ struct bench_peak {
 	double read_one, read_all;   /* GB/s read from memory */
 	double mixed_one, mixed_all; /* GB/s read and written in the optimiser's pattern: four arrays read, three written */
 	double memory_gbs;    /* the greater of the two, all threads: the bandwidth that shares are taken of */
-	double dispatch_us;   /* microseconds to hand two empty tasks to the pool and get them back */
 	double seconds;       /* given to each figure below; 0.15, callers may change it */
 };
 
@@ -64,6 +63,8 @@ struct bench_model {
 
 /* threads: 0 for all processors of this process. */
 void bench_peak(struct bench_peak *out, int threads);
+/* Only the figures `_all` and memory_gbs, in a few tenths of a second. */
+void bench_peak_quick(struct bench_peak *out, int threads);
 void bench_linear(struct backend *, const struct bench_peak *, int64_t m, int64_t n, int64_t k, struct bench_linear *out);
 void bench_experts(struct backend *, const struct bench_peak *, const struct bench_model *, struct bench_pair *out);
 void bench_attention(struct backend *, const struct bench_peak *, const struct bench_model *, struct bench_pair *out);

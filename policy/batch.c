@@ -142,7 +142,7 @@ void batch_add(struct batch *b, const int32_t *tokens, int64_t prompt, const uin
 	const int32_t *t = tokens + prompt;
 	for (int64_t c = 0; c < completions; c++) {
 		int64_t n = length[c], after = n > 0 && n < after_below, seq = b->seqs++;
-		int64_t kept = flags & BATCH_WHOLE || after || n == 0 ? n : n - 1;
+		int64_t kept = flags & (BATCH_WHOLE | BATCH_LAST) || after || n == 0 ? n : n - 1;
 		int64_t pages = (prompt + kept + KV_PAGE - 1) / KV_PAGE;
 		CHECK(pages <= b->stride, "sequence of %lld tokens, room for %lld pages", (long long)(prompt + kept), (long long)b->stride);
 		int32_t *own = b->host.tables + seq * b->stride;
@@ -151,12 +151,12 @@ void batch_add(struct batch *b, const int32_t *tokens, int64_t prompt, const uin
 		if (kept > 0)
 			for (int64_t i = 0; i < tail; i++) put_write(b, first + full * KV_PAGE + i, own[full], i);
 		for (int64_t i = 0; i < n; i++) {
-			put_out(b, i == 0 ? first + prompt - 1 : b->rows - 1, t[i], i < min_new ? end_token : -1);
+			if (!(flags & BATCH_LAST)) put_out(b, i == 0 ? first + prompt - 1 : b->rows - 1, t[i], i < min_new ? end_token : -1);
 			if (i >= kept) break;
 			put_write(b, b->rows, own[(prompt + i) / KV_PAGE], (prompt + i) % KV_PAGE);
 			put_row(b, t[i], prompt + i, seq);
 		}
-		if (after) put_out(b, b->rows - 1, -1, -1);
+		if (after || flags & BATCH_LAST) put_out(b, n == 0 ? first + prompt - 1 : b->rows - 1, -1, -1);
 		t += n;
 	}
 	b->set_rows[++b->sets] = b->rows;

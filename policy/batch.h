@@ -33,6 +33,7 @@ struct batch {
 enum batch_flags {
 	BATCH_WHOLE = 1,       /* keep the last token's row of every completion (reward models read it) */
 	BATCH_PROMPT_LOSS = 2, /* outs also for the prompt's own tokens (supervised training on all) */
+	BATCH_LAST = 4,        /* one out per completion, at its last token's row, target -1; an empty completion has the prompt's last row */
 };
 
 void batch_open(struct batch *b, struct backend *backend);

@@ -64,8 +64,12 @@ struct model_loss {
 	const float *balance; /* host, [moe layers, E]: d loss / d probability of each expert, every row; NULL: none */
 	float z_scale;        /* z-loss: gradient scale per row; 0: none */
 };
-/* Adds into grads (backend, [params.floats]). The batch and activations of the last model_forward (keep = 1). */
+/* Adds into grads (backend, [params.floats + params.apart]). The batch and activations of the last model_forward (keep = 1).
+ * A matrix that is embedding and output layer in one has two gradients; summed into one place, their order would depend on
+ * how rows are divided into batches. So the embedding's goes behind the arena, until model_join adds it to the other. */
 void model_backward(const struct model *, struct activations *, const struct batch *, const struct sampling *, const struct model_loss *,
 		    float *grads);
+/* After the last batch of a sum; nothing to do without tied embeddings. */
+void model_join(const struct model *, float *grads);
 
 #endif

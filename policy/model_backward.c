@@ -184,5 +184,12 @@ void model_backward(const struct model *m, struct activations *a, const struct b
 		feed_forward_back(&p, l);
 		attention_back(&p, l);
 	}
-	m->ops->embedding_backward(m->backend, grad(&p, m->params.embed), b->device.ids, tensor_f32(a->dx, b->rows, m->shape.width));
+	struct tensor dembed = grad(&p, m->params.embed);
+	if (m->params.apart && dembed.data) dembed.data = grads + m->params.floats;
+	m->ops->embedding_backward(m->backend, dembed, b->device.ids, tensor_f32(a->dx, b->rows, m->shape.width));
+}
+
+void model_join(const struct model *m, float *grads)
+{
+	if (m->params.apart) m->ops->add(m->backend, grads + m->params.list[m->params.embed].offset, grads + m->params.floats, m->params.apart);
 }

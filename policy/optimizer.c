@@ -17,7 +17,7 @@ int optimizer_open(struct optimizer **out, struct model *m, const struct config_
 	float **arenas[] = {&o->total, &o->block, &o->m, &o->v};
 	size_t bytes = (size_t)m->params.floats * sizeof(float);
 	for (int i = 0; i < 4; i++) {
-		*arenas[i] = m->ops->alloc(m->backend, bytes);
+		*arenas[i] = m->ops->alloc(m->backend, bytes + (arenas[i] == &o->block ? (size_t)m->params.apart * sizeof(float) : 0));
 		if (!*arenas[i]) {
 			optimizer_close(o);
 			return err_set(e, ERR_MEMORY, "no memory to train %lld parameters: gradients and moments need %.1f MiB", (long long)m->params.parameters,
@@ -37,23 +37,24 @@ void optimizer_close(struct optimizer *o)
 	free(o);
 }
 
-static void clear(const struct optimizer *o, float *p)
+static void clear(const struct optimizer *o, float *p, int64_t n)
 {
-	o->model->ops->zero(o->model->backend, p, (size_t)o->model->params.floats * sizeof *p);
+	o->model->ops->zero(o->model->backend, p, (size_t)n * sizeof *p);
 }
 
 void optimizer_begin(struct optimizer *o)
 {
-	clear(o, o->total);
+	clear(o, o->total, o->model->params.floats);
 }
 
 void optimizer_block_begin(struct optimizer *o)
 {
-	clear(o, o->block);
+	clear(o, o->block, o->model->params.floats + o->model->params.apart);
 }
 
 void optimizer_block_end(struct optimizer *o)
 {
+	model_join(o->model, o->block);
 	o->model->ops->add(o->model->backend, o->total, o->block, o->model->params.floats);
 }
 

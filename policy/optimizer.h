@@ -14,7 +14,7 @@ struct optimizer {
 	struct config_optim options;
 	int64_t total_steps;  /* of the schedule */
 	int64_t updates;      /* made so far: Adam's t */
-	float *total, *block; /* backend: gradient of the step, of the block */
+	float *total, *block; /* backend: gradient of the step, of the block (with params.apart) */
 	float *m, *v;         /* backend: moments */
 };
 

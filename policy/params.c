@@ -95,6 +95,7 @@ void params_build(struct params *p, const struct shape *s, struct arena *a)
 	}
 	p->norm = put(&b, 1, s->width, 0, INIT_ONE, 0, "model.norm.weight");
 	if (s->heads_kind & HEAD_LM) p->lm_head = s->tied ? p->embed : put(&b, 1, s->vocab, s->width, INIT_NORMAL, 1, "lm_head.weight");
+	if (p->lm_head == p->embed) p->apart = p->list[p->embed].size;
 	if (s->heads_kind & HEAD_SCALAR) {
 		p->score = put(&b, 1, 1, s->width, INIT_HEAD, 0, "score.weight");
 		p->score_bias = put(&b, 1, 1, 0, INIT_ZERO, 0, "score.bias");

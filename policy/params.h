@@ -34,6 +34,7 @@ struct params {
 	int count;
 	struct param *list;
 	int64_t floats;       /* of the arena, every parameter aligned to 16 floats */
+	int64_t apart;        /* more floats of a gradient, behind the arena: see model_backward; 0 unless tied */
 	int64_t parameters;   /* as people count them */
 	int64_t active;       /* used by one token: all but the experts not chosen */
 	int embed, norm, lm_head, score, score_bias;

@@ -28,6 +28,7 @@ void ppo_batch_open(struct ppo_batch *b, const struct config *c, const struct gr
 		const float *lp = groups[g].logprobs;
 		for (uint32_t i = 0; i < groups[g].size; i++) {
 			int64_t s = g * b->size + i, r = groups[g].length[i];
+			if (r == 0) continue; /* a group without tokens may have no array at all */
 			memcpy(b->old + b->first[s], lp, (size_t)r * sizeof *lp);
 			memset(b->chosen + b->first[s], 1, (size_t)r);
 			lp += r;

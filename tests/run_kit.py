@@ -50,6 +50,8 @@ class Background:
 
     def __exit__(self, *_):
         if self.p.poll() is None:
+            for pid in self.children().values():
+                os.kill(pid, signal.SIGCONT)
             self.p.terminate()
             try:
                 self.p.wait(10)

@@ -96,7 +96,7 @@ static void problem_open(struct problem *p, int variant)
 	p->z_scale = 0.01f;
 	size_t bytes = (size_t)p->m->params.floats * sizeof(float);
 	p->weights = malloc(bytes), p->moved = malloc(bytes);
-	p->grads = p->m->ops->alloc(p->b, bytes);
+	p->grads = p->m->ops->alloc(p->b, bytes + (size_t)p->m->params.apart * sizeof(float));
 	p->routes = routes(p);
 	p->routing = calloc((size_t)p->routes, sizeof *p->routing), p->now = calloc((size_t)p->routes, sizeof *p->now);
 	model_get(p->m, p->weights);
@@ -104,6 +104,7 @@ static void problem_open(struct problem *p, int variant)
 	take_routing(p, p->routing);
 	struct model_loss l = {p->dlogprob, p->dentropy, p->dvalue, p->balance, p->z_scale};
 	model_backward(p->m, p->a, &p->batch, &p->sampling, &l, p->grads);
+	model_join(p->m, p->grads);
 }
 
 static void problem_close(struct problem *p)
@@ -251,7 +252,7 @@ static void test_group_is_its_completions(void **state)
 		struct backend *b = kit_backend(2);
 		struct model *m = kit_model(b, &s, 9);
 		struct activations *a = activations_open(m, 1);
-		size_t bytes = (size_t)m->params.floats * sizeof(float);
+		size_t bytes = (size_t)(m->params.floats + m->params.apart) * sizeof(float);
 		float *whole = m->ops->alloc(b, bytes), *sum = m->ops->alloc(b, bytes);
 		for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++) {
 			int32_t tokens[125 + R], one[125 + R];
@@ -268,6 +269,7 @@ static void test_group_is_its_completions(void **state)
 			}
 			assert_memory_equal(together, alone, sizeof alone);
 			assert_memory_equal(values, value, sizeof value);
+			model_join(m, whole), model_join(m, sum);
 			double d = gradient_difference(&m->params, whole, sum);
 			/* the prompt's rows are summed over completions before or after the products: another order of the same terms */
 			if (!(d <= 1e-6)) fail_msg("%s, prompt of %lld: gradients differ by %g", kit_variant_name[v], (long long)prompts[i], d);

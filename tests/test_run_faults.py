@@ -14,14 +14,41 @@ class Faults(RunTest):
     def run_ppo(self, folder, *more, **changes):
         return self.start(folder, "run", "run", CONFIG, *self.ppo_arguments(**changes), *more)
 
+    def hold(self, run, role):
+        """Stops a process of the run where it is, so that the run cannot end meanwhile; its pid, or None when it is gone."""
+        pid = run.children().get(role)
+        try:
+            if pid:
+                os.kill(pid, signal.SIGSTOP)
+        except ProcessLookupError:
+            pid = None
+        return pid
+
+    def held_in_the_middle(self, run, folder, after):
+        """The learner's pid, held after `after` steps and before the last one; None: too late, this machine is busy."""
+        self.wait_steps(run, folder, after)
+        pid = self.hold(run, "learner")
+        return pid if pid and len(self.metrics(folder)) < 6 else None
+
+    def tries(self, name):
+        """Folders to try in until a process could be held in time."""
+        for _ in range(8):
+            yield self.place(name)
+        self.fail("no process could be held in the middle of a run")
+
     def killed(self, role, after):
         """kill -9 of one process after so many steps; the run has to end by itself, with the reference's digest."""
-        folder = self.place("kill-" + role)
-        with self.run_ppo(folder) as run:
-            self.wait_steps(run, folder, after)
-            os.kill(run.children()[role], signal.SIGKILL)
-            self.assertEqual(run.wait(), 0, run.text())
-            self.assertIn("%s was killed by signal 9; it is started again" % role, run.text())
+        for folder in self.tries("kill-" + role):
+            with self.run_ppo(folder) as run:
+                learner = self.held_in_the_middle(run, folder, after)
+                if not learner:
+                    continue
+                os.kill(run.children()[role], signal.SIGKILL)
+                self.wait_text(run, "%s was killed by signal 9; it is started again" % role)
+                if role != "learner":
+                    os.kill(learner, signal.SIGCONT)
+                self.assertEqual(run.wait(), 0, run.text())
+                break
         self.check_exact(folder)
         self.assert_same(self.reference(), folder)
 
@@ -37,12 +64,14 @@ class Faults(RunTest):
                 self.killed("learner", after)
 
     def test_interrupt_and_resume(self):
-        folder = self.place("interrupt")
-        with self.run_ppo(folder) as run:
-            self.wait_steps(run, folder, 3)
-            run.p.send_signal(signal.SIGINT)
-            self.assertEqual(run.wait(), 130, run.text())
-            self.assertIn("--resume goes on", run.text())
+        for folder in self.tries("interrupt"):
+            with self.run_ppo(folder) as run:
+                learner = self.held_in_the_middle(run, folder, 3)
+                if not learner:
+                    continue
+                self.interrupt(run, learner)
+                self.assertIn("--resume goes on", run.text())
+                break
         self.assertLess(len(self.metrics(folder)), 6)
         refused = tenfold("run", CONFIG, "--out", folder, *self.ppo_arguments())
         self.assertEqual(refused.status, 5)
@@ -56,15 +85,25 @@ class Faults(RunTest):
         self.assert_same(self.reference(), folder)
 
     def test_interrupt_in_supervised_training(self):
-        folder = self.place("interrupt-sft")
-        with self.start(folder, "run", "run", CONFIG) as run:
-            self.wait_text(run, "sft step 20")
-            run.p.send_signal(signal.SIGINT)
-            self.assertEqual(run.wait(), 130, run.text())
+        for folder in self.tries("interrupt-sft"):
+            with self.start(folder, "run", "run", CONFIG) as run:
+                self.wait_text(run, "sft step 20")
+                pid = self.hold(run, "sft")
+                if not pid or "sft step 40" in run.text():
+                    continue
+                self.interrupt(run, pid)
+                break
         self.assertFalse(os.path.exists(os.path.join(folder, "models", "ppo")))
         done = tenfold("run", CONFIG, "--out", folder, "--resume")
         self.assertEqual(done.status, 0, done.err)
         self.assert_same(self.base, folder)
+
+    def interrupt(self, run, held):
+        """Ctrl-C on the run. The process that is held finds the signal that the run sends on when it goes on."""
+        run.p.send_signal(signal.SIGINT)
+        run_kit.time.sleep(1)
+        os.kill(held, signal.SIGCONT)
+        self.assertEqual(run.wait(), 130, run.text())
 
     def wait_text(self, run, text):
         until = run_kit.time.monotonic() + run_kit.PATIENCE

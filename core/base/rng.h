@@ -22,6 +22,10 @@ enum rng_purpose {
 	RNG_CONTROL = 9,  /* shuffled rewards of the control run: a: step, b: prompt, c: index */
 	RNG_HEAD = 10,    /* scalar heads */
 	RNG_TEST = 11,
+	RNG_COLLECT = 12, /* sampling of the stage collect: as RNG_SAMPLE */
+	RNG_COLLECT_PROMPTS = 13, /* a: epoch, b: index: its order of prompts */
+	RNG_FIT = 14,     /* a: epoch, b: member: order of groups of a reward model */
+	RNG_SPLIT = 15,   /* b: prompt: whether its groups are held out of the fit */
 };
 
 struct rng_key {

@@ -86,7 +86,7 @@ static void moe_product(const float *a, int64_t a_row, const int32_t *index, int
 {
 	struct gemm g = {.m = n, .n = out, .k = k, .a = a, .a_row = a_row, .index = index, .b = b, .b_panel = b_panel, .b_row = PANEL, .c = c, .c_row = out,
 			 .add = add};
-	gemm_block(&g, 0, n, 0, gemm_panels(out));
+	K(gemm_block)(&g, 0, n, 0, gemm_panels(out));
 }
 
 /* n rows of x that belong to an expert, side by side. */
@@ -172,7 +172,7 @@ static void weight_product(float *dw, int64_t m, int64_t n, int64_t k, const flo
 {
 	struct gemm g = {.m = m, .n = n, .k = k, .a = left, .a_step = m, .a_k = left_rows, .b = right, .b_panel = PANEL, .b_row = n, .c = dw, .c_row = n,
 			 .add = 1};
-	gemm_block(&g, 0, m, 0, gemm_panels(n));
+	K(gemm_block)(&g, 0, m, 0, gemm_panels(n));
 }
 
 static void backward_weights_task(void *arg, int task, int thread)
