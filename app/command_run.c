@@ -88,7 +88,7 @@ static int ended(struct run *r, struct process *p, int status, int *exit_status)
 		*exit_status = code;
 		return 1;
 	}
-	if (code == 0) return 0; /* a worker that was told to stop */
+	if (code == 0 || stop_asked) return 0; /* it was told to stop */
 	if (p->restarts >= MAX_RESTARTS) {
 		fprintf(stderr, "run: %s %s for the %dth time; giving up (the run can be resumed)\n", p->name, how, p->restarts + 1);
 		*exit_status = code;

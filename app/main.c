@@ -3,6 +3,7 @@
  * status. */
 #include "app/commands.h"
 #include "app/options.h"
+#include "core/base/fault.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -66,7 +67,8 @@ int main(int argc, char **argv)
 	for (int i = 0; i < COMMANDS; i++) {
 		if (strcmp(argv[1], commands[i].name)) continue;
 		struct err e = {0};
-		int rc = commands[i].run(argc - 1, argv + 1, &e);
+		int rc = fault_check(&e);
+		if (rc == 0) rc = commands[i].run(argc - 1, argv + 1, &e);
 		if (fflush(stdout) != 0 && rc >= 0) rc = err_set(&e, ERR_IO, "cannot write to the standard output");
 		if (rc >= 0) return rc;
 		fprintf(stderr, "tenfold %s: %s\n", commands[i].name, e.msg);

@@ -53,28 +53,31 @@ static double pairs(const struct rank_loss_options *o, const struct store_compar
 	return loss / count;
 }
 
-/* From the last tied block to the first: rest is Z of what is ranked after the block, all relative to exp(top). */
-static double plackett_luce(const struct store_comparison *c, const double *score, double *dscore, double top)
+static double log_add(double a, double b)
 {
-	double loss = 0, rest = 0, scale = 1 / (double)(c->count - 1);
-	double weight[GROUP_MAX]; /* exp(score − top) by place in the ranking */
-	for (uint32_t k = 0; k < c->count; k++) weight[k] = exp(score[c->order[k]] - top);
+	double top = fmax(a, b);
+	return isinf(top) ? top : top + log(exp(a - top) + exp(b - top));
+}
+
+/* From the last tied block to the first; rest = log Z of what is ranked after the block. In logarithms throughout: a
+ * candidate far below the others would have no weight beside them, yet has all of it when it is what is left. */
+static double plackett_luce(const struct store_comparison *c, const double *score, double *dscore)
+{
+	double loss = 0, rest = -INFINITY, scale = 1 / (double)(c->count - 1);
 	for (uint32_t end = c->count, begin; end > 0; end = begin) {
-		double tied = 0, down = 0, down_tied = 0;
-		for (begin = end; begin > 0 && c->rank[begin - 1] == c->rank[end - 1]; begin--) tied += weight[begin - 1];
+		double tied = -INFINITY;
+		for (begin = end; begin > 0 && c->rank[begin - 1] == c->rank[end - 1]; begin--) tied = log_add(tied, score[c->order[begin - 1]]);
 		uint32_t b = end - begin;
 		for (uint32_t j = 0; j < b; j++) {
-			double left = 1 - (double)j / b, z = fmax(rest + left * tied, 1e-300);
-			loss += log(z) + top;
-			down += 1 / z;
-			down_tied += left / z;
+			double left = 1 - (double)j / b, z = log_add(rest, log(left) + tied);
+			loss += z;
+			for (uint32_t k = begin; k < c->count; k++) dscore[c->order[k]] += scale * exp(score[c->order[k]] - z) * (k < end ? left : 1);
 		}
 		for (uint32_t k = begin; k < end; k++) {
 			loss -= score[c->order[k]];
-			dscore[c->order[k]] += scale * (weight[k] * down_tied - 1);
+			dscore[c->order[k]] -= scale;
 		}
-		for (uint32_t k = end; k < c->count; k++) dscore[c->order[k]] += scale * weight[k] * down;
-		rest += tied;
+		rest = log_add(rest, tied);
 	}
 	return loss * scale;
 }
@@ -105,7 +108,7 @@ double rank_loss(const struct rank_loss_options *o, const struct store_compariso
 	}
 	for (uint32_t i = 0; i < n; i++) dscore[i] = 0;
 	switch (o->kind) {
-	case RANK_PLACKETT_LUCE: return plackett_luce(c, score, dscore, top);
+	case RANK_PLACKETT_LUCE: return plackett_luce(c, score, dscore);
 	case RANK_BEST_OF: return best_of(o, c, score, dscore, top);
 	default: return pairs(o, c, score, dscore);
 	}

@@ -18,7 +18,7 @@ typedef char config_string[CONFIG_STRING];
 
 struct config_run {
 	config_string name;
-	config_string stages; /* comma separated: sft, ppo, eval */
+	config_string stages; /* comma separated: sft, collect, fit-reward, ppo, eval */
 	int64_t seed;
 	config_string device; /* auto, cpu, cuda */
 	config_string isa;    /* auto, avx2, avx512, generic: the CPU kernels' instruction set */
@@ -80,6 +80,7 @@ struct config_reward {
 	config_string terms;   /* "verifier:1.0, length:-0.001": weighted sum of named terms */
 	config_string command; /* program for the term `command`: JSONL on stdin, scores on stdout */
 	config_string scorer;  /* pointwise, group (learned reward models) */
+	config_string model;   /* folder of the reward model for the term `model`; empty: the run's models/reward */
 	double timeout_seconds;
 	int64_t retries;
 	double backoff_max_seconds;
@@ -119,6 +120,20 @@ struct config_ppo {
 	int64_t stale_steps;        /* hand-ins older than this many steps are dropped */
 };
 
+struct config_collect {
+	int64_t prompts, step_groups; /* groups in all; groups a step of the record */
+};
+
+struct config_fit {
+	struct config_optim optim;
+	config_string loss;        /* pairs, plackett_luce, best_of */
+	int64_t epochs, batch;     /* batch: groups an optimiser step */
+	double heldout;            /* share of the prompts that the evaluation keeps */
+	double label_smoothing, margin;
+	int64_t ensemble;          /* members */
+	int64_t reference;         /* completions that are brought to mean 0, standard deviation 1 */
+};
+
 struct config_eval {
 	int64_t tasks;       /* held-out prompts; 0: all */
 	int64_t best_of;     /* samples a prompt for the best-of baseline; 0: off */
@@ -139,6 +154,8 @@ struct config {
 	struct config_sft sft;
 	struct config_rollout rollout;
 	struct config_reward reward;
+	struct config_collect collect;
+	struct config_fit fit;
 	struct config_ppo ppo;
 	struct config_eval eval;
 	struct config_net net;

@@ -33,7 +33,7 @@ int config_has_stage(const struct config *c, const char *stage)
 
 static int check_stages(const struct config *c, struct err *e)
 {
-	static const char *const known[] = {"sft", "ppo", "eval"};
+	static const char *const known[] = {"sft", "collect", "fit-reward", "ppo", "eval"};
 	enum { KNOWN = sizeof known / sizeof known[0] };
 	int seen[KNOWN] = {0}, any = 0;
 	const char *p = c->run.stages;
@@ -41,11 +41,11 @@ static int check_stages(const struct config *c, struct err *e)
 	while (next_item(&p, item, sizeof item)) {
 		int k = 0;
 		while (k < KNOWN && strcmp(item, known[k])) k++;
-		if (k == KNOWN) return err_set(e, ERR_RANGE, "run.stages: there is no stage '%s'; there are sft, ppo and eval", item);
+		if (k == KNOWN) return err_set(e, ERR_RANGE, "run.stages: there is no stage '%s'; there are sft, collect, fit-reward, ppo and eval", item);
 		if (seen[k]++) return err_set(e, ERR_RANGE, "run.stages names %s twice; each stage runs once", item);
 		any = 1;
 	}
-	return any ? 0 : err_set(e, ERR_RANGE, "run.stages is empty: name at least one of sft, ppo, eval");
+	return any ? 0 : err_set(e, ERR_RANGE, "run.stages is empty: name at least one of sft, collect, fit-reward, ppo, eval");
 }
 
 static int check_model(const struct config_model *m, struct err *e)
@@ -126,6 +126,18 @@ static int check_reward(const struct config_reward *r, struct err *e)
 	return 0;
 }
 
+static int check_fit(const struct config *c, struct err *e)
+{
+	const struct config_fit *f = &c->fit;
+	if (f->label_smoothing > 0 && !strcmp(f->loss, "plackett_luce"))
+		return err_set(e, ERR_RANGE, "fit.label_smoothing (%g) has no meaning in fit.loss plackett_luce; set it to 0, or take pairs or best_of", f->label_smoothing);
+	if (f->margin > 0 && strcmp(f->loss, "pairs"))
+		return err_set(e, ERR_RANGE, "fit.margin (%g) is of fit.loss pairs only (it is %s); set it to 0", f->margin, f->loss);
+	if (config_has_stage(c, "collect") && !strcmp(c->task.name, "prompts"))
+		return err_set(e, ERR_RANGE, "the stage collect ranks by the task's verifier, which task.name prompts does not have");
+	return *c->reward.model ? check_file("reward.model", c->reward.model, e) : 0;
+}
+
 static int check_rollout(const struct config *c, struct err *e)
 {
 	const struct config_rollout *r = &c->rollout;
@@ -184,6 +196,7 @@ int config_check(const struct config *c, struct err *e)
 	TRY(check_task(c, e));
 	TRY(check_rollout(c, e));
 	TRY(check_reward(&c->reward, e));
+	TRY(check_fit(c, e));
 	TRY(check_ppo(&c->ppo, e));
 	/* optimiser steps of PPO are counted in steps of the run, as the schedule is */
 	if (config_has_stage(c, "sft")) TRY(check_optim("sft", &c->sft.optim, c->sft.steps, e));

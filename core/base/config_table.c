@@ -35,7 +35,7 @@
 
 static const struct config_key table[] = {
 	TEXT("run.name", run.name, "", "Name of the run, shown in reports; empty: the configuration file's name."),
-	TEXT("run.stages", run.stages, "sft, ppo, eval", "Stages in order, separated by commas: sft, ppo, eval."),
+	TEXT("run.stages", run.stages, "sft, ppo, eval", "Stages in order, separated by commas: sft, collect, fit-reward, ppo, eval."),
 	INT("run.seed", run.seed, "1", 0, BIG, "Seed of everything random except the task's own data."),
 	CHOICE("run.device", run.device, "auto", "auto|cpu|cuda", "Where the model runs; auto takes a GPU where there is one."),
 	CHOICE("run.isa", run.isa, "auto", "auto|avx2|avx512|generic", "Instruction set of the CPU kernels; auto takes the best this processor has."),
@@ -103,12 +103,26 @@ static const struct config_key table[] = {
 	TEXT("reward.terms", reward.terms, "verifier:1.0", "Weighted sum of named terms, \"name:weight, name:weight\"; a name alone has weight 1; each is logged."),
 	TEXT("reward.command", reward.command, "", "Program for the term `command`: JSONL on stdin, one line of scores a group on stdout."),
 	CHOICE("reward.scorer", reward.scorer, "pointwise", "pointwise|group", "Learned reward models: see one candidate at a time, or the whole group."),
+	TEXT("reward.model", reward.model, "", "Folder of the reward model that gives the term `model`; empty: the run's own, from the stage fit-reward."),
 	FLOAT("reward.timeout_seconds", reward.timeout_seconds, "2.5", 0.01, 86400, "Wait for a service's answer before asking again."),
 	INT("reward.retries", reward.retries, "3", 0, 1000, "Attempts at that pace before backing off."),
 	FLOAT("reward.backoff_max_seconds", reward.backoff_max_seconds, "32", 0.01, 86400, "Longest pause between further attempts; the pause doubles up to it."),
 	INT("reward.batch_groups", reward.batch_groups, "64", 1, 65536, "Groups that a service scores at once."),
 	BOOL("reward.shuffle", reward.shuffle, "false", "Control: the rewards are permuted within each group, so that nothing can be learned."),
 	FLOAT("reward.clip", reward.clip, "0", 0, 1e30, "Rewards are limited to plus and minus this; 0: not limited."),
+
+	INT("collect.prompts", collect.prompts, "2000", 1, 1e8, "Groups that the stage collect samples, one a training prompt, in a seeded order; beyond the prompts there are, prompts return."),
+	INT("collect.step_groups", collect.step_groups, "64", 1, 65536, "Groups sampled, ranked and stored together; an interrupted collection goes on after the last stored step."),
+
+	OPTIM(fit, "0.0005", "linear", "0"),
+	CHOICE("fit.loss", fit.loss, "pairs", "pairs|plackett_luce|best_of", "pairs: Bradley-Terry over all pairs of a group; plackett_luce: the whole ranking as choices; best_of: softmax on the best."),
+	INT("fit.epochs", fit.epochs, "1", 1, 1000, "Passes over the ranked groups."),
+	INT("fit.batch", fit.batch, "16", 1, 65536, "Groups an optimiser step."),
+	FLOAT("fit.heldout", fit.heldout, "0.15", 0.001, 0.9, "Share of the prompts whose groups are kept for the evaluation."),
+	FLOAT("fit.label_smoothing", fit.label_smoothing, "0", 0, 0.5, "Probability that a label is wrong, assumed by the losses pairs and best_of."),
+	FLOAT("fit.margin", fit.margin, "0", 0, 1000, "The loss pairs asks for a score difference of this times how much better the better one is."),
+	INT("fit.ensemble", fit.ensemble, "1", 1, 8, "Members with other seeds of head and order; their mean is the score, their spread the term model_std."),
+	INT("fit.reference", fit.reference, "256", 2, 1e6, "Completions of the fitted groups on which scores are brought to mean 0 and standard deviation 1, before and after fitting."),
 
 	CHOICE("ppo.preset", ppo.preset, "none", "none|oai2019|nplus2024|trl", "Details of a published system by name, for the keys not written here or by --set (table below)."),
 	OPTIM(ppo, "0.0003", "constant", "0"),
