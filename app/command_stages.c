@@ -1,4 +1,4 @@
-/* The stages by hand: `tenfold sft`, `tenfold eval`. (`ppo` is several processes:
+/* The stages by hand: `tenfold sft`, `tenfold collect`, `tenfold fit-reward`, `tenfold eval`. (`ppo` is several processes:
  * `tenfold run --set run.stages=ppo`, or the roles one by one.) */
 #include "app/commands.h"
 #include "app/options.h"
@@ -26,6 +26,19 @@ int command_sft(int argc, char **argv, struct err *e)
 {
 	return stage_command(argc, argv, "sft CONFIG --out DIR [--resume] [--set KEY=VALUE]…",
 			     "Supervised training alone; leaves the model in DIR/models/sft and its held-out pass rate in DIR/summary.json.", "sft", stage_sft, e);
+}
+
+int command_collect(int argc, char **argv, struct err *e)
+{
+	return stage_command(argc, argv, "collect CONFIG --out DIR [--resume] [--set KEY=VALUE]…",
+			     "Samples collect.prompts groups from the supervised model and stores them ranked by the task's verifier.", "collect", stage_collect, e);
+}
+
+int command_fit_reward(int argc, char **argv, struct err *e)
+{
+	return stage_command(argc, argv, "fit-reward CONFIG --out DIR [--resume] [--set KEY=VALUE]…",
+			     "Fits a reward model to the collected groups; leaves it in DIR/models/reward and its held-out pair accuracy in DIR/summary.json.",
+			     "fit-reward", stage_fit, e);
 }
 
 int command_eval(int argc, char **argv, struct err *e)

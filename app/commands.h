@@ -12,6 +12,8 @@
 
 int command_run(int argc, char **argv, struct err *e);
 int command_sft(int argc, char **argv, struct err *e);
+int command_collect(int argc, char **argv, struct err *e);
+int command_fit_reward(int argc, char **argv, struct err *e);
 int command_eval(int argc, char **argv, struct err *e);
 int command_learner(int argc, char **argv, struct err *e);
 int command_rollout(int argc, char **argv, struct err *e);

@@ -18,6 +18,8 @@ static const struct command {
 } commands[] = {
 	{"run", "Run all stages of a configuration on this machine.", command_run},
 	{"sft", "The stage sft by hand: supervised training.", command_sft},
+	{"collect", "The stage collect by hand: ranked groups for a reward model.", command_collect},
+	{"fit-reward", "The stage fit-reward by hand: a reward model from them.", command_fit_reward},
 	{"eval", "The stage eval by hand: held-out pass rates.", command_eval},
 	{"learner", "The learner of the stage ppo, alone.", command_learner},
 	{"rollout", "A rollout worker, here or on another machine.", command_rollout},

@@ -4,6 +4,7 @@
 #include "app/stages.h"
 
 #include "core/base/log.h"
+#include "reward/reward_model.h"
 #include "reward/service.h"
 #include "reward/terms.h"
 #include "rollout/worker.h"
@@ -119,24 +120,71 @@ out:
 	return rc;
 }
 
-static int reward_run(struct session *s, const struct role_arguments *a, struct err *e)
+/* The scorers that reward.terms may take its terms from, beside those built in. */
+struct reward_parts {
+	struct scorer *verifier, *learned;
+	struct reward_model *model;
+};
+
+static void reward_parts_close(struct reward_parts *p)
+{
+	scorer_close(p->learned);
+	scorer_close(p->verifier);
+	reward_model_close(p->model);
+}
+
+static int wants_model(const struct reward_terms *terms)
+{
+	for (uint32_t i = 0; i < terms->count; i++)
+		if (!strcmp(terms->name[i], "model") || !strcmp(terms->name[i], "model_std")) return 1;
+	return 0;
+}
+
+/* The sum of reward.terms; a reward model is opened only when a term asks for it. */
+static int reward_scorer(struct session *s, struct reward_parts *p, struct scorer **out, struct err *e)
 {
 	const struct config *c = &s->config;
 	struct reward_terms terms;
-	struct scorer *verifier = NULL, *scorer = NULL;
+	struct scorer *given[2];
+	uint32_t n = 0;
+	char folder[PATH_MAX];
+	int rc = 0;
+	TRY(reward_terms_parse(&terms, c->reward.terms, e));
+	if (task_verifiable(s->task)) {
+		TRY(task_scorer_open(&p->verifier, s->task, e));
+		given[n++] = p->verifier;
+	}
+	if (wants_model(&terms)) {
+		if (c->reward.model[0]) snprintf(folder, sizeof folder, "%s", c->reward.model);
+		else if (s->folder[0]) TRY(session_path(s, "models/reward", folder, e));
+		else TRY(err_set(e, ERR_FORMAT, "reward.terms names the term model: set reward.model to its folder, or give --out DIR of the run that fitted it"));
+		TRY(session_open_backend(s, e));
+		TRY(reward_model_open(&p->model, folder, s->backend, e));
+		TRY(reward_model_scorer_open(&p->learned, p->model, e));
+		given[n++] = p->learned;
+	}
+	TRY(scorer_terms_open(out, &terms, given, n, c->reward.command, 0, e));
+out:
+	return rc;
+}
+
+static int reward_run(struct session *s, const struct role_arguments *a, struct err *e)
+{
+	const struct config *c = &s->config;
+	struct reward_parts parts = {0};
+	struct scorer *scorer = NULL;
 	struct wire *wire = NULL;
 	struct reward_service *service = NULL;
 	char endpoint[256];
 	int rc = 0;
 	TRY(need_folder(s, "--endpoint", a->endpoint ? a->endpoint : "", e));
-	TRY(reward_terms_parse(&terms, c->reward.terms, e));
-	if (task_verifiable(s->task)) TRY(task_scorer_open(&verifier, s->task, e));
-	TRY(scorer_terms_open(&scorer, &terms, &verifier, verifier ? 1 : 0, c->reward.command, 0, e));
+	TRY(reward_scorer(s, &parts, &scorer, e));
 	if (a->endpoint) snprintf(endpoint, sizeof endpoint, "%s", a->endpoint);
 	else session_endpoint(s, a->name ? a->name : "reward-0", endpoint);
 	struct wire_options w = {.max_message = (size_t)c->net.max_message_mib << 20, .heartbeat_seconds = c->net.heartbeat_seconds, .stop = s->stop};
 	TRY(wire_open(&wire, &w, e));
-	struct reward_service_options o = {.endpoint = endpoint, .run = "", .batch_groups = (uint32_t)c->reward.batch_groups,
+	struct reward_service_options o = {.endpoint = endpoint, .run = "", .fingerprint = parts.model ? s->fingerprint : NULL,
+					   .batch_groups = (uint32_t)c->reward.batch_groups,
 					   .limits = {w.max_message, tokenizer_vocab_size(s->task->tokenizer), 0}, .scorer = scorer};
 	TRY(reward_service_open(&service, wire, &o, e));
 	log_info("scoring at %s", reward_service_endpoint(service));
@@ -145,7 +193,7 @@ out:
 	reward_service_close(service);
 	wire_close(wire);
 	scorer_close(scorer);
-	scorer_close(verifier);
+	reward_parts_close(&parts);
 	return rc;
 }
 

@@ -178,14 +178,18 @@ out:
 	return rc;
 }
 
+static int open_backend(struct session *s, int share, struct err *e)
+{
+	struct backend_options b = {s->config.run.device, s->config.run.isa, threads_for(&s->config, share)};
+	int rc = backend_open(&s->backend, &b, e);
+	if (rc == 0) backend_fingerprint(s->backend, s->fingerprint);
+	return rc;
+}
+
 static int session_parts(struct session *s, const struct session_options *o, int share, struct err *e)
 {
 	int rc = 0;
-	if (o->parts & SESSION_BACKEND) {
-		struct backend_options b = {s->config.run.device, s->config.run.isa, threads_for(&s->config, share)};
-		TRY(backend_open(&s->backend, &b, e));
-		backend_fingerprint(s->backend, s->fingerprint);
-	}
+	if (o->parts & SESSION_BACKEND) TRY(open_backend(s, share, e));
 	if (o->parts & SESSION_RUN) TRY(open_run(s, o, e));
 	if (o->parts & SESSION_TASK) TRY(task_open(&s->task, &s->config, e));
 	if (o->parts & SESSION_RUN && o->parts & SESSION_TASK) TRY(store_prompts(s, e));
@@ -209,6 +213,23 @@ int session_open_role(struct session *s, const struct session_options *o, struct
 	if (rc == 0) rc = session_parts(s, o, (int)s->config.run.workers, e);
 	if (rc < 0) session_close(s);
 	return rc;
+}
+
+int session_open_backend(struct session *s, struct err *e)
+{
+	return s->backend ? 0 : open_backend(s, (int)s->config.run.workers, e);
+}
+
+int session_start_folder(const struct session *s, const char *stage, char out[PATH_MAX], struct err *e)
+{
+	int rc = session_path(s, "models/sft", out, e);
+	if (rc < 0) return rc;
+	if (!config_has_stage(&s->config, "sft") && s->config.model.init[0]) {
+		snprintf(out, PATH_MAX, "%s", s->config.model.init);
+		return 0;
+	}
+	if (fs_exists(out)) return 0;
+	return err_set(e, ERR_NOT_FOUND, "%s has no model to start from: run the stage sft first (%s is missing), or set model.init", stage, out);
 }
 
 void session_close(struct session *s)

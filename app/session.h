@@ -56,6 +56,10 @@ int session_open_role(struct session *s, const struct session_options *o, struct
 void session_close(struct session *s);
 /* folder/name into out. */
 int session_path(const struct session *s, const char *name, char out[PATH_MAX], struct err *e);
+/* The folder of the model that a stage after sft starts from: models/sft, or model.init when there is no stage sft. */
+int session_start_folder(const struct session *s, const char *stage, char out[PATH_MAX], struct err *e);
+/* The backend of a role that was opened without one and finds that it needs it; threads are shared as for workers. */
+int session_open_backend(struct session *s, struct err *e);
 /* Puts `value` (stolen) under "part.key…" of summary.json: part is the stage's object. */
 struct json_t;
 int session_summary(struct session *s, const char *part, struct json_t *value, struct err *e);

@@ -29,24 +29,11 @@ struct stage {
 	double began, probs_diff_max, ratio_deviation_max;
 };
 
-/* The folder of the model to start from: that of the stage before, or model.init. */
-static int start_folder(struct stage *t, char out[PATH_MAX], struct err *e)
-{
-	int rc = session_path(&t->s, "models/sft", out, e);
-	if (rc < 0) return rc;
-	if (!config_has_stage(&t->s.config, "sft") && t->s.config.model.init[0]) {
-		snprintf(out, PATH_MAX, "%s", t->s.config.model.init);
-		return 0;
-	}
-	if (fs_exists(out)) return 0;
-	return err_set(e, ERR_NOT_FOUND, "ppo has no model to start from: run the stage sft first (%s is missing), or set model.init", out);
-}
-
 static int open_models(struct stage *t, struct err *e)
 {
 	char folder[PATH_MAX];
 	int rc = 0, head = strcmp(t->s.config.ppo.critic, "head") == 0 ? HEAD_SCALAR : 0;
-	TRY(start_folder(t, folder, e));
+	TRY(session_start_folder(&t->s, "ppo", folder, e));
 	TRY(model_folder_open(&t->policy, folder, t->s.backend, HEAD_LM | head, e));
 	TRY(model_folder_open(&t->reference, folder, t->s.backend, HEAD_LM, e));
 	if (t->policy->shape.vocab != tokenizer_vocab_size(t->s.task->tokenizer))

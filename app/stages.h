@@ -14,6 +14,10 @@ struct stage_options {
 
 /* Supervised training; leaves models/sft. */
 int stage_sft(const struct stage_options *, struct err *);
+/* Samples groups from the start's policy and stores them ranked by the verifier. */
+int stage_collect(const struct stage_options *, struct err *);
+/* Fits a reward model to the collected groups; leaves models/reward. */
+int stage_fit(const struct stage_options *, struct err *);
 /* The learner of the stage ppo; leaves models/ppo. Workers and services are other processes. */
 int stage_learner(const struct stage_options *, struct err *);
 /* Pass rates of the start and of the end, best of n from the start. */

@@ -153,6 +153,10 @@ int store_each_step_metric(struct store *s, const char *stage, uint64_t from, in
 int store_each_group(struct store *s, const char *stage, uint64_t step, int (*fn)(void *ctx, const struct group *g), void *ctx,
                      struct err *e);
 
+/* Comparisons of a step by slot, source (NULL: all) and version; margins are those of the record, NaN where unknown. */
+int store_each_comparison(struct store *s, const char *stage, uint64_t step, const char *source,
+                          int (*fn)(void *ctx, uint32_t slot, const struct store_comparison *c), void *ctx, struct err *e);
+
 struct store_event {
 	const char *stage;
 	uint64_t step;

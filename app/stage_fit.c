@@ -1,0 +1,206 @@
+/* The stage fit-reward: reads the ranked groups of the stage collect back from
+ * the record, keeps those of some prompts apart, fits the reward model to the
+ * others, measures it on those kept, leaves models/reward.
+ *
+ * An interrupted fit is made anew: it takes seconds to minutes, its steps'
+ * metrics are compared with the stored ones, and so it cannot come out otherwise. */
+#include "app/options.h"
+#include "app/progress.h"
+#include "app/stages.h"
+
+#include "core/base/fs.h"
+#include "core/base/group_copy.h"
+#include "reward/reward_fit.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct side {
+	struct ranked_group *list;
+	uint32_t count, room;
+};
+
+struct fit {
+	struct session s;
+	struct reward_model *model;
+	struct arena *arena;
+	struct side side[2]; /* 0: fitted, 1: held out */
+	struct ranked_group *step; /* [step_groups], of the step being read */
+	uint32_t step_count;
+	struct progress progress;
+	double loss;         /* of the last step */
+	double began;
+	struct err *e;
+};
+
+/* ---- reading ---- */
+
+static int on_group(void *ctx, const struct group *g)
+{
+	struct fit *t = ctx;
+	if (t->step_count >= (uint32_t)t->s.config.collect.step_groups) return err_set(t->e, ERR_FORMAT, "a step of the stage collect has more groups than collect.step_groups");
+	return group_copy(&t->step[t->step_count++].group, g, t->arena, t->e);
+}
+
+static int on_comparison(void *ctx, uint32_t slot, const struct store_comparison *c)
+{
+	struct fit *t = ctx;
+	for (uint32_t i = 0; i < t->step_count; i++) {
+		if (t->step[i].group.slot != slot) continue;
+		t->step[i].ranking = *c;
+		t->step[i].ranking.source = t->step[i].ranking.scorer_version = NULL; /* they live until this returns */
+		return 0;
+	}
+	return err_set(t->e, ERR_FORMAT, "a comparison of slot %u, which the stage collect does not have", slot);
+}
+
+static void side_add(struct side *d, const struct ranked_group *g)
+{
+	if (d->count == d->room) {
+		d->room = d->room ? d->room * 2 : 256;
+		d->list = realloc(d->list, d->room * sizeof *d->list);
+		CHECK(d->list, "out of memory for %u groups", d->room);
+	}
+	d->list[d->count++] = *g;
+}
+
+/* All groups of a prompt are on one side, whatever order they came in. */
+static int held_out(const struct fit *t, uint32_t prompt)
+{
+	return (double)rng_uniform((struct rng_key){(uint64_t)t->s.config.run.seed, RNG_SPLIT}, 0, prompt, 0) < t->s.config.fit.heldout;
+}
+
+static int read_groups(struct fit *t, struct err *e)
+{
+	int64_t last;
+	int rc = 0;
+	TRY(store_last_step(t->s.store, "collect", &last, e));
+	if (last < 0) TRY(err_set(e, ERR_NOT_FOUND, "%s has no ranked groups: run the stage collect first", t->s.folder));
+	for (int64_t i = 0; i <= last; i++) {
+		t->step_count = 0;
+		TRY(store_each_group(t->s.store, "collect", (uint64_t)i, on_group, t, e));
+		for (uint32_t k = 0; k < t->step_count; k++) t->step[k].ranking.count = 0;
+		TRY(store_each_comparison(t->s.store, "collect", (uint64_t)i, "verifier", on_comparison, t, e));
+		for (uint32_t k = 0; k < t->step_count; k++)
+			if (t->step[k].ranking.count >= 2) side_add(&t->side[held_out(t, t->step[k].group.prompt)], &t->step[k]);
+	}
+	if (t->side[0].count == 0 || t->side[1].count == 0)
+		TRY(err_set(e, ERR_RANGE, "%u groups to fit and %u held out: collect more (collect.prompts), or change fit.heldout", t->side[0].count, t->side[1].count));
+out:
+	return rc;
+}
+
+/* ---- fitting ---- */
+
+static int report(void *arg, const struct reward_fit_report *r, struct err *e)
+{
+	struct fit *t = arg;
+	const char *names[] = {"reward/loss", "reward/grad_norm", "lr"};
+	double values[] = {r->loss, r->grad_norm, r->lr};
+	char note[64];
+	int rc = store_put_metrics(t->s.store, (uint64_t)r->step - 1, names, values, 3, e);
+	if (rc < 0) return rc;
+	t->loss = r->loss;
+	snprintf(note, sizeof note, "loss %.4f", r->loss);
+	progress_show(&t->progress, r->step, note);
+	return 0;
+}
+
+static int fit(struct fit *t, struct err *e)
+{
+	const struct config *c = &t->s.config;
+	struct reward_fit_options o = {.fit = &c->fit, .seed = (uint64_t)c->run.seed, .stop = t->s.stop, .report = report, .arg = t};
+	progress_open(&t->progress, stderr, "fit-reward", "steps", reward_fit_steps(&c->fit, t->side[0].count), 0);
+	int rc = reward_fit(t->model, t->side[0].list, t->side[0].count, &o, e);
+	progress_close(&t->progress, reward_fit_steps(&c->fit, t->side[0].count));
+	return rc;
+}
+
+/* ---- what came of it ---- */
+
+static json_t *calibration_json(const struct rank_eval *v)
+{
+	json_t *list = json_array();
+	for (int i = 0; i < RANK_BINS; i++)
+		json_array_append_new(list, json_pack("{s:f,s:f,s:I,s:f,s:f}", "from", (double)i / RANK_BINS, "to", (double)(i + 1) / RANK_BINS, "n", (json_int_t)v->bin[i].n,
+						      "predicted", v->bin[i].predicted, "observed", v->bin[i].observed));
+	return list;
+}
+
+static json_t *margins_json(const struct rank_eval *v)
+{
+	json_t *list = json_array();
+	for (int i = 0; i < RANK_MARGINS; i++)
+		json_array_append_new(list, json_pack("{s:f,s:f,s:I,s:f}", "above", v->margin[i].low, "to", v->margin[i].high, "n", (json_int_t)v->margin[i].n, "accuracy",
+						      v->margin[i].accuracy));
+	return list;
+}
+
+static int put_rates(struct fit *t, const struct rank_eval *v, const struct rank_eval *fitted, struct err *e)
+{
+	uint64_t step = (uint64_t)reward_fit_steps(&t->s.config.fit, t->side[0].count), n = (uint64_t)v->pairs;
+	double best = v->shorter > v->longer ? v->shorter : v->longer;
+	int rc = 0;
+	TRY(store_put_eval(t->s.store, step, "reward_pair_accuracy", v->accuracy, n, v->low, v->high, e));
+	TRY(store_put_eval(t->s.store, step, "reward_pair_accuracy_fitted", fitted->accuracy, (uint64_t)fitted->pairs, fitted->low, fitted->high, e));
+	TRY(store_put_eval(t->s.store, step, "reward_length_baseline", best, n, NAN, NAN, e));
+	TRY(store_put_eval(t->s.store, step, "reward_brier", v->brier, n, NAN, NAN, e));
+out:
+	return rc;
+}
+
+static int finish(struct fit *t, struct err *e)
+{
+	struct rank_eval v, fitted;
+	char folder[PATH_MAX];
+	int rc = 0;
+	reward_fit_evaluate(t->model, t->side[1].list, t->side[1].count, &v);
+	/* as many of the fitted ones, for the distance between the two */
+	reward_fit_evaluate(t->model, t->side[0].list, t->side[0].count < t->side[1].count ? t->side[0].count : t->side[1].count, &fitted);
+	TRY(session_path(&t->s, "models/reward", folder, e));
+	TRY(reward_model_save(t->model, folder, t->s.task->tokenizer, e));
+	TRY(put_rates(t, &v, &fitted, e));
+	int longer = v.longer > v.shorter, beaten = v.pairs > 0 && v.group_low > 0.5 && v.group_low > (longer ? v.longer : v.shorter);
+	json_t *j = json_pack("{s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:s,s:f,s:b,s:f,s:f,s:I,s:s,s:o,s:o}", "pair_accuracy", v.accuracy, "low", v.low, "high", v.high,
+			      "group_low", v.group_low, "group_high", v.group_high, "n", (json_int_t)v.pairs, "groups", (json_int_t)v.groups, "tied_groups",
+			      (json_int_t)v.tied_groups, "length_baseline", longer ? v.longer : v.shorter, "length_rule", longer ? "longer wins" : "shorter wins",
+			      "chance", 0.5, "beats_baselines", beaten, "fitted_pair_accuracy", fitted.accuracy, "brier", v.brier, "members",
+			      (json_int_t)t->model->members, "version", t->model->version, "calibration", calibration_json(&v), "by_margin", margins_json(&v));
+	TRY(session_summary(&t->s, "reward", j, e));
+	j = json_pack("{s:I,s:I,s:f,s:f}", "groups", (json_int_t)t->side[0].count, "heldout_groups", (json_int_t)t->side[1].count, "loss", t->loss, "seconds",
+		      fs_now() - t->began);
+	TRY(session_summary(&t->s, "fit-reward", j, e));
+	fprintf(stderr, "fit-reward: held-out pair accuracy %.1f %% [%.1f, %.1f over groups] of %lld pairs; chance 50, %s %.1f %%%s\n", 100 * v.accuracy,
+		100 * v.group_low, 100 * v.group_high, (long long)v.pairs, longer ? "the longer wins" : "the shorter wins", 100 * (longer ? v.longer : v.shorter),
+		beaten ? "" : "; it does not beat both");
+out:
+	return rc;
+}
+
+int stage_fit(const struct stage_options *o, struct err *e)
+{
+	struct fit t = {.began = fs_now(), .e = e};
+	char folder[PATH_MAX];
+	int rc = 0;
+	struct session_options so = {.config = o->config, .sets = o->sets, .folder = o->folder, .stage = "fit-reward", .resume = o->resume,
+				     .parts = SESSION_RUN | SESSION_BACKEND | SESSION_TASK};
+	TRY(session_open(&t.s, &so, e));
+	const struct config *c = &t.s.config;
+	t.arena = arena_open(0);
+	t.step = calloc((size_t)c->collect.step_groups, sizeof *t.step);
+	CHECK(t.step, "out of memory for %lld groups", (long long)c->collect.step_groups);
+	TRY(read_groups(&t, e));
+	TRY(session_start_folder(&t.s, "fit-reward", folder, e));
+	TRY(reward_model_start(&t.model, folder, t.s.backend, (uint32_t)c->fit.ensemble, (uint64_t)c->run.seed, e));
+	TRY(fit(&t, e));
+	TRY(finish(&t, e));
+out:
+	reward_model_close(t.model);
+	arena_close(t.arena);
+	for (int i = 0; i < 2; i++) free(t.side[i].list);
+	free(t.step);
+	session_close(&t.s);
+	return rc;
+}

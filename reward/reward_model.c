@@ -1,0 +1,268 @@
+/* Reward models: opening, saving, scoring; see reward_model.h. */
+#include "reward/reward_model.h"
+
+#include "core/base/fs.h"
+#include "core/base/hash.h"
+#include "core/base/rng.h"
+#include "policy/model_folder.h"
+
+#include <jansson.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCH_TOKENS = 16384 }; /* rows computed at once, about */
+
+static struct reward_model *model_new(struct backend *backend, uint32_t members)
+{
+	struct reward_model *m = calloc(1, sizeof *m);
+	CHECK(m, "out of memory for a reward model");
+	CHECK(members >= 1 && members <= REWARD_MEMBERS_MAX, "a reward model of %u members", members);
+	m->backend = backend;
+	m->members = members;
+	for (uint32_t i = 0; i < members; i++) m->member[i] = (struct reward_member){.gain = 1, .logit = 1};
+	batch_open(&m->batch, backend);
+	return m;
+}
+
+void reward_model_close(struct reward_model *m)
+{
+	if (!m) return;
+	for (uint32_t i = 0; i < m->members; i++) {
+		activations_close(m->member[i].acts);
+		model_close(m->member[i].model);
+	}
+	batch_close(&m->batch);
+	free(m->head);
+	free(m);
+}
+
+static void draw_head(struct model *model, uint64_t seed, uint32_t member)
+{
+	const struct param *p = &model->params.list[model->params.score];
+	float *host = malloc((size_t)model->params.floats * sizeof *host);
+	CHECK(host, "out of memory for %lld weights", (long long)model->params.parameters);
+	model_get(model, host);
+	double std = 1 / sqrt((double)model->shape.width + 1);
+	for (int64_t i = 0; i < p->size; i++) host[p->offset + i] = (float)(std * rng_normal((struct rng_key){seed, RNG_HEAD}, member, (uint64_t)i, 0));
+	model_put(model, host);
+	free(host);
+}
+
+int reward_model_start(struct reward_model **out, const char *folder, struct backend *backend, uint32_t members, uint64_t seed, struct err *e)
+{
+	struct reward_model *m = model_new(backend, members);
+	int rc = 0;
+	*out = NULL;
+	for (uint32_t i = 0; i < members; i++) {
+		TRY(model_folder_open(&m->member[i].model, folder, backend, HEAD_SCALAR, e));
+		m->member[i].acts = activations_open(m->member[i].model, 0);
+		draw_head(m->member[i].model, seed, i);
+	}
+	*out = m;
+	return 0;
+out:
+	reward_model_close(m);
+	return rc;
+}
+
+/* ---- on disk ---- */
+
+static int member_path(char out[PATH_MAX], const char *folder, uint32_t member, struct err *e)
+{
+	int n = member == 0 ? snprintf(out, PATH_MAX, "%s", folder) : snprintf(out, PATH_MAX, "%s/member-%u", folder, member + 1);
+	return n < PATH_MAX ? 0 : err_set(e, ERR_RANGE, "path too long: %s", folder);
+}
+
+static void name_version(struct reward_model *m)
+{
+	char hex[HASH_HEX];
+	struct hash_stream *h = hash_stream_open();
+	for (uint32_t i = 0; i < m->members; i++) {
+		const struct reward_member *b = &m->member[i];
+		size_t n = (size_t)b->model->params.floats;
+		float *host = malloc(n * sizeof *host);
+		CHECK(host, "out of memory for %zu weights", n);
+		model_get(b->model, host);
+		hash_stream_add(h, host, n * sizeof *host);
+		free(host);
+		double line[] = {b->gain, b->bias};
+		hash_stream_add(h, line, sizeof line);
+	}
+	hash_stream_finish(h, hex);
+	snprintf(m->version, sizeof m->version, "model-%s", hex);
+}
+
+int reward_model_save(struct reward_model *m, const char *folder, const struct tokenizer *t, struct err *e)
+{
+	char path[PATH_MAX], *text = NULL;
+	int rc = 0;
+	json_t *list = json_array(), *j = NULL;
+	for (uint32_t i = 0; i < m->members; i++) {
+		const struct reward_member *b = &m->member[i];
+		TRY(member_path(path, folder, i, e));
+		TRY(model_folder_write(path, b->model, t, e));
+		json_array_append_new(list, json_pack("{s:s,s:f,s:f,s:f}", "folder", i ? path + strlen(folder) + 1 : ".", "gain", b->gain, "bias", b->bias, "logit", b->logit));
+	}
+	name_version(m);
+	j = json_pack("{s:s,s:O}", "version", m->version, "members", list);
+	text = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
+	CHECK(text, "out of memory for reward.json");
+	if (snprintf(path, sizeof path, "%s/reward.json", folder) >= PATH_MAX) TRY(err_set(e, ERR_RANGE, "path too long: %s", folder));
+	TRY(fs_write_atomic(path, text, strlen(text), e));
+out:
+	free(text);
+	json_decref(j);
+	json_decref(list);
+	return rc;
+}
+
+static int read_members(struct reward_model *m, const json_t *list, const char *folder, struct err *e)
+{
+	char path[PATH_MAX];
+	int rc = 0;
+	for (uint32_t i = 0; i < m->members; i++) {
+		struct reward_member *b = &m->member[i];
+		const json_t *j = json_array_get(list, i), *gain = json_object_get(j, "gain"), *bias = json_object_get(j, "bias"),
+			     *logit = json_object_get(j, "logit");
+		if (!json_is_number(gain) || !json_is_number(bias) || !json_is_number(logit))
+			TRY(err_set(e, ERR_FORMAT, "%s/reward.json: member %u lacks gain, bias or logit", folder, i + 1));
+		b->gain = json_number_value(gain), b->bias = json_number_value(bias), b->logit = json_number_value(logit);
+		TRY(member_path(path, folder, i, e));
+		TRY(model_folder_open(&b->model, path, m->backend, HEAD_SCALAR, e));
+		b->acts = activations_open(b->model, 0);
+	}
+out:
+	return rc;
+}
+
+int reward_model_open(struct reward_model **out, const char *folder, struct backend *backend, struct err *e)
+{
+	char path[PATH_MAX], *text = NULL;
+	size_t bytes;
+	json_t *j = NULL;
+	json_error_t je;
+	struct reward_model *m = NULL;
+	int rc = 0;
+	*out = NULL;
+	if (snprintf(path, sizeof path, "%s/reward.json", folder) >= PATH_MAX) TRY(err_set(e, ERR_RANGE, "path too long: %s", folder));
+	if (!fs_exists(path))
+		TRY(err_set(e, ERR_NOT_FOUND, "there is no reward model in %s (no reward.json): run the stages collect and fit-reward, or set reward.model", folder));
+	TRY(fs_read(path, 1 << 20, &text, &bytes, e));
+	j = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &je);
+	if (!j) TRY(err_set(e, ERR_FORMAT, "%s:%d: %s", path, je.line, je.text));
+	const json_t *list = json_object_get(j, "members");
+	size_t members = json_array_size(list);
+	if (members < 1 || members > REWARD_MEMBERS_MAX) TRY(err_set(e, ERR_FORMAT, "%s: %zu members; there are 1 to %d", path, members, REWARD_MEMBERS_MAX));
+	m = model_new(backend, (uint32_t)members);
+	TRY(read_members(m, list, folder, e));
+	name_version(m);
+	const char *version = json_string_value(json_object_get(j, "version"));
+	if (!version || strcmp(version, m->version))
+		TRY(err_set(e, ERR_MISMATCH, "%s is of version %s, but its files hash to %s: they are not those that were saved together", path,
+			    version ? version : "(none)", m->version));
+	*out = m;
+	m = NULL;
+out:
+	reward_model_close(m);
+	json_decref(j);
+	free(text);
+	return rc;
+}
+
+/* ---- scores ---- */
+
+static int64_t longest(const struct group *g)
+{
+	uint32_t most = 0;
+	for (uint32_t i = 0; i < g->size; i++) most = g->length[i] > most ? g->length[i] : most;
+	return (int64_t)g->prompt_tokens + most;
+}
+
+void reward_model_heads(struct reward_model *m, uint32_t member, const struct group *const *groups, uint32_t n, float *head)
+{
+	struct reward_member *b = &m->member[member];
+	for (uint32_t i = 0, end; i < n; i = end) {
+		int64_t rows = 0, most = 0;
+		for (end = i; end < n && (end == i || rows < BATCH_TOKENS); end++) {
+			rows += groups[end]->prompt_tokens + group_response_tokens(groups[end]);
+			if (longest(groups[end]) > most) most = longest(groups[end]);
+		}
+		batch_reset(&m->batch, most / KV_PAGE + 1);
+		for (uint32_t k = i; k < end; k++)
+			batch_add(&m->batch, groups[k]->tokens, groups[k]->prompt_tokens, groups[k]->length, groups[k]->size, BATCH_LAST, -1, 0, 0);
+		batch_upload(&m->batch);
+		model_forward(b->model, b->acts, &m->batch, NULL);
+		model_scalars(b->model, b->acts, &m->batch, head);
+		head += m->batch.outs;
+	}
+}
+
+static float *head_room(struct reward_model *m, size_t n)
+{
+	if (n > m->room) {
+		m->head = realloc(m->head, n * sizeof *m->head);
+		CHECK(m->head, "out of memory for %zu scores", n);
+		m->room = n;
+	}
+	return m->head;
+}
+
+static size_t candidates(const struct group *const *groups, uint32_t n)
+{
+	size_t total = 0;
+	for (uint32_t i = 0; i < n; i++) total += groups[i]->size;
+	return total;
+}
+
+void reward_model_scores(struct reward_model *m, const struct group *const *groups, uint32_t n, double *score, double *spread)
+{
+	size_t total = candidates(groups, n);
+	float *head = head_room(m, total * m->members);
+	for (uint32_t k = 0; k < m->members; k++) reward_model_heads(m, k, groups, n, head + k * total);
+	for (size_t i = 0; i < total; i++) {
+		double one[REWARD_MEMBERS_MAX], mean = 0, square = 0;
+		for (uint32_t k = 0; k < m->members; k++) {
+			one[k] = m->member[k].gain * (double)head[k * total + i] + m->member[k].bias;
+			mean += one[k];
+		}
+		mean /= m->members;
+		for (uint32_t k = 0; k < m->members; k++) square += (one[k] - mean) * (one[k] - mean);
+		score[i] = mean;
+		if (spread) spread[i] = sqrt(square / m->members);
+	}
+}
+
+void reward_model_normalise(struct reward_model *m, uint32_t member, const struct group *const *groups, uint32_t n, int64_t count)
+{
+	if ((int64_t)n > count) n = (uint32_t)count; /* their first completions are enough */
+	size_t total = candidates(groups, n);
+	float *head = head_room(m, total);
+	reward_model_heads(m, member, groups, n, head);
+	double mean = 0, square = 0, taken = 0;
+	for (int pass = 0; pass < 2; pass++) {
+		int64_t left = count;
+		for (uint32_t c = 0; c < GROUP_MAX && left > 0; c++) {
+			const float *h = head;
+			for (uint32_t i = 0; i < n && left > 0; h += groups[i++]->size) {
+				if (c >= groups[i]->size) continue;
+				left--;
+				double x = (double)h[c];
+				if (pass == 0) mean += x, taken++;
+				else square += (x - mean) * (x - mean);
+			}
+		}
+		if (pass == 0) mean /= taken;
+	}
+	double std = sqrt(square / taken);
+	m->member[member].gain = std > 0 && isfinite(std) ? 1 / std : 1;
+	m->member[member].bias = -mean * m->member[member].gain;
+}
+
+double reward_model_logit(const struct reward_model *m)
+{
+	double sum = 0;
+	for (uint32_t i = 0; i < m->members; i++) sum += m->member[i].logit;
+	return sum / m->members;
+}

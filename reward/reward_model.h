@@ -1,0 +1,59 @@
+/* A learned reward model: the policy's trunk with a scalar head read at the last
+ * token of a completion, and a gain and a bias that put the completions of the
+ * start at mean 0, standard deviation 1 (Ziegler et al. 2019, 1909.08593; the
+ * head's start N(0, 1/√(d+1)) is theirs too).
+ *
+ * An ensemble is several such models with other seeds; its score is their mean,
+ * its uncertainty their spread. The score of a completion depends on prompt and
+ * completion alone: not on the group, nor on the batch it is computed in.
+ *
+ * On disk: FOLDER is a model folder (the first member), FOLDER/member-2 … the
+ * further ones, FOLDER/reward.json the members' gains and biases. The version is
+ * a hash of all of it. One thread at a time. */
+#ifndef TENFOLD_REWARD_REWARD_MODEL_H
+#define TENFOLD_REWARD_REWARD_MODEL_H
+
+#include "core/base/group.h"
+#include "policy/model.h"
+#include "policy/tokenizer.h"
+#include "reward/scorer.h"
+
+enum { REWARD_MEMBERS_MAX = 8 };
+
+struct reward_member {
+	struct model *model;
+	struct activations *acts;
+	double gain, bias; /* score = gain · head + bias */
+	double logit;      /* log odds of a pair = logit · score difference, as fitted */
+};
+
+struct reward_model {
+	struct backend *backend;
+	uint32_t members;
+	struct reward_member member[REWARD_MEMBERS_MAX];
+	struct batch batch;
+	float *head; /* [room] */
+	size_t room;
+	char version[GROUP_VERSION]; /* "" until saved or opened */
+};
+
+/* Members with the trunk of a model folder and heads drawn from (seed, member); gain 1, bias 0. */
+int reward_model_start(struct reward_model **out, const char *folder, struct backend *backend, uint32_t members, uint64_t seed, struct err *e);
+/* What reward_model_save wrote. ERR_NOT_FOUND without FOLDER/reward.json. */
+int reward_model_open(struct reward_model **out, const char *folder, struct backend *backend, struct err *e);
+int reward_model_save(struct reward_model *m, const char *folder, const struct tokenizer *t, struct err *e);
+void reward_model_close(struct reward_model *m);
+/* One member's head at the last token of every completion: head [sum of sizes], group after group. */
+void reward_model_heads(struct reward_model *m, uint32_t member, const struct group *const *groups, uint32_t n, float *head);
+/* Mean of the members' scores, and their standard deviation (spread may be NULL), by candidate as above. */
+void reward_model_scores(struct reward_model *m, const struct group *const *groups, uint32_t n, double *score, double *spread);
+/* Sets gain and bias of a member so that the first completion of each group, then the second, … up to `count`
+ * completions, have mean 0 and standard deviation 1 (gain 1 where they are all equal). */
+void reward_model_normalise(struct reward_model *m, uint32_t member, const struct group *const *groups, uint32_t n, int64_t count);
+/* Factor from a difference of scores to log odds: the members' mean. */
+double reward_model_logit(const struct reward_model *m);
+
+/* The term `model`, and with several members `model_std`. The model stays the caller's. Groups must have tokens. */
+int reward_model_scorer_open(struct scorer **out, struct reward_model *m, struct err *e);
+
+#endif

@@ -1,0 +1,142 @@
+"""The learned reward model end to end on configs/learned-smoke.yaml: what the summary and the record hold, that the same
+run made otherwise (threads, workers, batches) and one that was interrupted have the same digest, and what is refused.
+
+ctest timeout: 600
+"""
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import tempfile
+import unittest
+
+import run_kit
+from run_kit import SOURCE, sets, tenfold
+
+LEARNED = os.path.join(SOURCE, "configs", "learned-smoke.yaml")
+STAGES = ("sft", "collect", "fit-reward", "ppo", "eval")
+
+
+class Learned(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="tenfold-learned-")
+        cls.base = os.path.join(cls.folder, "base")
+        done = tenfold("run", LEARNED, "--out", cls.base, timeout=300)
+        assert done.status == 0, done.err
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def summary(self, folder):
+        with open(os.path.join(folder, "summary.json")) as f:
+            return json.load(f)
+
+    def rows(self, sql, folder=None):
+        db = sqlite3.connect("file:%s?mode=ro" % os.path.join(folder or self.base, "run.db"), uri=True)
+        try:
+            return db.execute(sql).fetchall()
+        finally:
+            db.close()
+
+    def test_summary(self):
+        s = self.summary(self.base)
+        for stage in STAGES:
+            self.assertIn("seconds", s[stage], stage)
+        self.assertEqual(s["collect"]["groups"], 120)
+        r = s["reward"]
+        self.assertLessEqual(0, r["low"])
+        self.assertLessEqual(r["low"], r["pair_accuracy"])
+        self.assertLessEqual(r["pair_accuracy"], r["high"])
+        self.assertGreaterEqual(r["length_baseline"], 0.5)
+        self.assertEqual(r["members"], 2)
+        self.assertEqual(len(r["calibration"]), 10)
+        self.assertEqual(sum(b["n"] for b in r["calibration"]), r["n"])
+        self.assertEqual(sum(b["n"] for b in r["by_margin"]), r["n"])
+        self.assertEqual(s["fit-reward"]["groups"] + s["fit-reward"]["heldout_groups"], 120)
+
+    def test_fit_learns_something(self):
+        """Forty completions a step for some twenty steps: better than chance on the groups it was fitted to."""
+        self.assertGreater(self.summary(self.base)["reward"]["fitted_pair_accuracy"], 0.6)
+
+    def test_collected_groups_have_comparisons_of_the_verifier(self):
+        self.assertEqual(self.rows("SELECT count(*) FROM groups WHERE stage = 'collect'"), [(120,)])
+        self.assertEqual(self.rows("SELECT source, count(*) FROM comparisons WHERE stage = 'collect' GROUP BY source"), [("verifier", 120)])
+        tied = self.rows("SELECT count(*) FROM comparisons WHERE stage = 'collect' AND json_extract(ranks, '$[9]') = 1")
+        self.assertEqual(tied, [(self.summary(self.base)["collect"]["tied_groups"],)])
+
+    def test_ppo_groups_have_proxy_and_gold(self):
+        got = self.rows("SELECT term, count(*) FROM scores WHERE stage = 'ppo' GROUP BY term ORDER BY term")
+        self.assertEqual(got, [("model", 320), ("model_std", 320), ("verifier", 320)])
+        # the reward is the model's score alone; the rest has weight 0
+        wrong = self.rows("SELECT count(*) FROM scores s JOIN candidates c USING (stage, step, slot, candidate) "
+                          "WHERE s.stage = 'ppo' AND s.term = 'model' AND s.value <> c.reward")
+        self.assertEqual(wrong, [(0,)])
+        self.assertEqual(self.rows("SELECT count(*) FROM scores WHERE stage = 'ppo' AND term = 'model_std' AND value < 0"), [(0,)])
+
+    def test_scores_are_normalised_on_the_start(self):
+        """The first step of PPO samples from the start: near mean 0, standard deviation 1, as the scores of the reference are."""
+        mean, square = self.rows("SELECT avg(value), avg(value * value) FROM scores WHERE stage = 'ppo' AND step = 0 AND term = 'model'")[0]
+        self.assertLess(abs(mean), 1)
+        self.assertLess(square, 9)
+
+    def test_the_same_otherwise_distributed(self):
+        other = os.path.join(self.folder, "other")
+        changes = {"run.threads": 1, "run.workers": 1, "run.services": 2, "reward.batch_groups": 3, "rollout.batch_groups": 5}
+        done = tenfold("run", LEARNED, "--out", other, *sets(changes), timeout=300)
+        self.assertEqual(done.status, 0, done.err)
+        self.assertEqual(self.summary(other)["digest"], self.summary(self.base)["digest"])
+        self.assertEqual(self.summary(other)["reward"]["version"], self.summary(self.base)["reward"]["version"])
+
+    def test_an_interrupted_collection_and_fit_go_on_to_the_same(self):
+        """A database with the first two steps of collect, and another with a fit that was not finished."""
+        other = os.path.join(self.folder, "resumed")
+        done = tenfold("run", LEARNED, "--out", other, *sets({"run.stages": "sft"}), timeout=300)
+        self.assertEqual(done.status, 0, done.err)
+        with run_kit.Background(self.folder, "collect", [run_kit.PROGRAM, "collect", LEARNED, "--out", other, "--resume"]) as p:
+            p.p.send_signal(signal.SIGTERM)
+            p.wait()
+        done = tenfold("run", LEARNED, "--out", other, "--resume", *sets({"run.stages": "collect, fit-reward"}), timeout=300)
+        self.assertEqual(done.status, 0, done.err)
+        # the stage made again, as after a kill before its summary: every row is compared with the stored one
+        done = tenfold("fit-reward", LEARNED, "--out", other, "--resume", timeout=300)
+        self.assertEqual(done.status, 0, done.err)
+        done = tenfold("run", LEARNED, "--out", other, "--resume", timeout=300)
+        self.assertEqual(done.status, 0, done.err)
+        self.assertEqual(self.summary(other)["digest"], self.summary(self.base)["digest"])
+
+    def test_losses(self):
+        for loss in ("plackett_luce", "best_of"):
+            with self.subTest(loss=loss):
+                other = os.path.join(self.folder, loss)
+                shutil.copytree(os.path.join(self.base, "models", "sft"), os.path.join(other, "models", "sft"))
+                done = tenfold("run", LEARNED, "--out", other, *sets({"run.stages": "collect, fit-reward", "fit.loss": loss, "fit.ensemble": 1,
+                                                                      "model.init": os.path.join(other, "models", "sft")}), timeout=300)
+                self.assertEqual(done.status, 0, done.err)
+                self.assertGreater(self.summary(other)["reward"]["fitted_pair_accuracy"], 0.5)
+                self.assertEqual(self.summary(other)["reward"]["members"], 1)
+
+    def test_refused(self):
+        empty = os.path.join(self.folder, "empty")
+        done = tenfold("fit-reward", LEARNED, "--out", empty)
+        self.assertNotEqual(done.status, 0)
+        self.assertIn("collect", done.err)
+        done = tenfold("reward", LEARNED, "--out", empty)
+        self.assertNotEqual(done.status, 0)
+        self.assertIn("no reward model", done.err)
+        damaged = os.path.join(self.folder, "damaged")
+        shutil.copytree(os.path.join(self.base, "models", "reward"), os.path.join(damaged, "models", "reward"))
+        shutil.copy(os.path.join(damaged, "models", "reward", "member-2", "model.safetensors"), os.path.join(damaged, "models", "reward"))
+        done = tenfold("reward", LEARNED, "--out", damaged)
+        self.assertNotEqual(done.status, 0)
+        self.assertIn("not those that were saved together", done.err)
+        for key, value, said in (("fit.margin", 1, "fit.margin"), ("fit.label_smoothing", 0.1, "fit.label_smoothing")):
+            done = tenfold("config", LEARNED, *sets({"fit.loss": "plackett_luce", key: value}))
+            self.assertNotEqual(done.status, 0)
+            self.assertIn(said, done.err)
+
+
+if __name__ == "__main__":
+    unittest.main()
