@@ -89,7 +89,8 @@ static int rollout_run(struct session *s, const struct role_arguments *a, struct
 		.name = name, .fingerprint = s->fingerprint, .folder = folder, .model = m, .generate = g, .stop = s->stop, .plant_ulp = a->plant_ulp,
 		.reward = {.endpoints = services, .timeout_seconds = c->reward.timeout_seconds, .retries = (int)c->reward.retries,
 			   .backoff_max_seconds = c->reward.backoff_max_seconds, .rule = &rule}};
-	TRY(worker_run(&w, NULL, e));
+	rc = worker_run(&w, NULL, e);
+	if (rc == ERR_STOPPED) rc = 0; /* it said goodbye: nothing is lost, nothing failed */
 out:
 	model_close(m);
 	return rc;

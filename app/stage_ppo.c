@@ -44,12 +44,37 @@ out:
 	return rc;
 }
 
+/* A term that no service of this run could score is found here, not by waiting for services that refuse to start.
+ * With net.rewards the services are someone else's and say themselves what they score. */
+static int check_terms(const struct session *s, const struct reward_terms *terms, struct err *e)
+{
+	char folder[PATH_MAX];
+	for (uint32_t i = 0; !s->config.net.rewards[0] && i < terms->count; i++) {
+		const char *name = terms->name[i];
+		if (!strcmp(name, "length")) continue;
+		if (!strcmp(name, "verifier")) {
+			if (!task_verifiable(s->task)) return err_set(e, ERR_RANGE, "reward.terms names the verifier, but task.name %s has none", s->config.task.name);
+		} else if (!strcmp(name, "command")) {
+			if (!s->config.reward.command[0]) return err_set(e, ERR_RANGE, "reward.terms names the term command, but reward.command is not set");
+		} else if (!strcmp(name, "model") || !strcmp(name, "model_std")) {
+			int rc = session_path(s, "models/reward", folder, e);
+			if (rc < 0) return rc;
+			if (!s->config.reward.model[0] && !fs_exists(folder))
+				return err_set(e, ERR_NOT_FOUND, "reward.terms names the term %s, but there is no %s: run the stages collect and fit-reward first, or set reward.model", name, folder);
+		} else {
+			return err_set(e, ERR_RANGE, "reward.terms: there is no term %s here; there are verifier, length, command, model and model_std (a service at net.rewards may have others)", name);
+		}
+	}
+	return 0;
+}
+
 static int open_server(struct stage *t, struct err *e)
 {
 	const struct config *c = &t->s.config;
 	struct reward_rule rule = {.clip = c->reward.clip, .shuffle = (int)c->reward.shuffle, .seed = (uint64_t)c->run.seed};
 	char endpoint[256];
 	int rc = reward_terms_parse(&rule.terms, c->reward.terms, e);
+	if (rc == 0) rc = check_terms(&t->s, &rule.terms, e);
 	if (rc < 0) return rc;
 	session_endpoint(&t->s, "learner", endpoint);
 	struct ppo_server_options o = {
