@@ -105,11 +105,21 @@ static int save_lagging(struct loop *l, const char *folder, struct err *e)
 	return 0;
 }
 
+/* The checkpoint's row. One between the configured ones is made by a stop: nothing the record should depend on. */
+static int record_checkpoint(struct loop *l, const char *hash, struct err *e)
+{
+	int64_t step = l->o->learner->step;
+	char relative[64];
+	if (step % l->o->config->ppo.checkpoint_every && step != l->o->config->ppo.steps) return 0;
+	snprintf(relative, sizeof relative, "%s/step-%08lld", PLACE, (long long)step);
+	return store_put_checkpoint(l->o->store, (uint64_t)step, (uint64_t)step, relative, hash, e);
+}
+
 int loop_save(struct loop *l, struct err *e)
 {
 	struct learner *a = l->o->learner;
 	struct checkpoint *c = NULL;
-	char path[PATH_MAX], hash[HASH_HEX], relative[64];
+	char path[PATH_MAX], hash[HASH_HEX];
 	json_t *j = state_json(a);
 	int rc = 0;
 	TRY(checkpoint_begin(&c, l->o->folder, PLACE, (uint64_t)a->step, e));
@@ -125,10 +135,7 @@ int loop_save(struct loop *l, struct err *e)
 	struct checkpoint *done = c;
 	c = NULL;
 	TRY(checkpoint_commit(done, l->o->config->run.keep_checkpoints, hash, e));
-	/* a checkpoint between the configured ones is made by a stop: it is nothing the run's record should depend on */
-	if (a->step % l->o->config->ppo.checkpoint_every && a->step != l->o->config->ppo.steps) goto out;
-	snprintf(relative, sizeof relative, "%s/step-%08lld", PLACE, (long long)a->step);
-	TRY(store_put_checkpoint(l->o->store, (uint64_t)a->step, (uint64_t)a->step, relative, hash, e));
+	TRY(record_checkpoint(l, hash, e));
 out:
 	checkpoint_abort(c);
 	json_decref(j);
@@ -193,6 +200,8 @@ int loop_restore(struct loop *l, struct err *e)
 	if (a->critic_opt) TRY(training_load(a->critic_opt, path, e));
 	snprintf(path, sizeof path, "%s/state.json", at.path);
 	TRY(restore_state(a, path, e));
+	/* a kill may have come between the checkpoint and its row */
+	TRY(record_checkpoint(l, at.hash, e));
 	snprintf(path, sizeof path, "%s/weights", l->o->folder);
 	TRY(fs_mkdirs(path, e));
 	TRY(restore_lagging(l, at.path, e));
