@@ -236,7 +236,7 @@ static void prepare_metrics(struct learner *l)
 	metrics_put(m, length.least, "response_length/min");
 	metrics_put(m, at_limit / n, "response_length/clip_ratio");
 	metrics_put(m, ends, "val/num_eos_tokens");
-	metrics_put(m, tally_mean(&value), "critic/values/mean");
+	if (strcmp(l->config.ppo.critic, "none")) metrics_put(m, tally_mean(&value), "critic/values/mean");
 	metrics_put(m, tally_mean(&advantage), "critic/advantages/mean");
 	metrics_put(m, advantage.greatest, "critic/advantages/max");
 	metrics_put(m, advantage.least, "critic/advantages/min");
@@ -265,5 +265,5 @@ void learner_prepare(struct learner *l)
 	ppo_rewards(&l->batch, &l->config.ppo, l->kl_coef);
 	ppo_advantages(&l->batch, &l->config.ppo);
 	prepare_metrics(l);
-	metrics_put(&l->metrics, explained_variance(&l->batch), "critic/vf_explained_var");
+	if (strcmp(l->config.ppo.critic, "none")) metrics_put(&l->metrics, explained_variance(&l->batch), "critic/vf_explained_var");
 }

@@ -178,8 +178,10 @@ static void update_metrics(struct learner *l, const struct update_sums *u)
 	metrics_put(m, u->clipped / n, "policy/clipfrac_avg");
 	metrics_put(m, u->entropy / n, "policy/entropy_avg");
 	metrics_put(m, u->policy_loss / all, "loss/policy_avg");
-	metrics_put(m, u->value_loss / all, "loss/value_avg");
-	metrics_put(m, u->entries ? u->value_clipped / (double)u->entries : 0.0, "val/clipfrac_avg");
+	if (strcmp(l->config.ppo.critic, "none")) {
+		metrics_put(m, u->value_loss / all, "loss/value_avg");
+		metrics_put(m, u->entries ? u->value_clipped / (double)u->entries : 0.0, "val/clipfrac_avg");
+	}
 	metrics_put(m, tally_mean(&u->ratio), "val/ratio");
 	metrics_put(m, tally_variance(&u->ratio), "val/ratio_var");
 	metrics_put(m, u->ratio.greatest, "val/ratio_max");

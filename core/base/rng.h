@@ -12,7 +12,7 @@
 
 enum rng_purpose {
 	RNG_INIT = 1,     /* a: parameter index, b: element */
-	RNG_SAMPLE = 2,   /* a: step, b: prompt·64 + candidate, c: position */
+	RNG_SAMPLE = 2,   /* a: step, b: slot·64 + candidate, c: position */
 	RNG_PROMPTS = 3,  /* a: epoch, b: index: order of prompts */
 	RNG_SHUFFLE = 4,  /* a: step, b: epoch, c: index: minibatches */
 	RNG_SFT = 5,      /* a: epoch, b: index: order of examples */

@@ -1,4 +1,4 @@
-/* Linear layers: y = x·wᵀ (+ bias), and the gradients by x and w. See gemm.h
+/* Linear layers: y = x·wᵀ (+ bias), and the gradients by x and w. See gemm.c
  * for why the bits of a row do not depend on the others. */
 #include "core/tensor/cpu/kernels/gemm.h"
 #include "core/tensor/cpu/kernels/kernels.h"
