@@ -40,7 +40,8 @@ try:
     for summary in browser.find_elements(By.CSS_SELECTOR, "details > summary"):
         browser.execute_script("arguments[0].parentNode.open = true", summary)
     browser.implicitly_wait(1)
-    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    # two frames, so that what opened is drawn; a starved browser may stop giving frames, then three seconds have to do
+    browser.execute_async_script("const done = arguments[0]; setTimeout(done, 3000); requestAnimationFrame(() => requestAnimationFrame(done))")
     log = [entry["message"] for entry in browser.get_log("browser")]
     expect("browser's log", log, [])
     expect("title", browser.title, "Tenfold report")
