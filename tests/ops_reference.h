@@ -52,6 +52,44 @@ static REF_UNUSED void ref_norm_backward(const double *x, const double *w, doubl
 	}
 }
 
+static REF_UNUSED void ref_layer_norm(const double *x, const double *w, const double *bias, double eps, double *y, int64_t t, int64_t c)
+{
+	for (int64_t i = 0; i < t; i++) {
+		double m = 0, s = 0;
+		for (int64_t j = 0; j < c; j++) m += x[i * c + j] / (double)c;
+		for (int64_t j = 0; j < c; j++) s += (x[i * c + j] - m) * (x[i * c + j] - m);
+		double r = 1.0 / sqrt(s / (double)c + eps);
+		for (int64_t j = 0; j < c; j++) y[i * c + j] = w[j] * (x[i * c + j] - m) * r + bias[j];
+	}
+}
+
+static REF_UNUSED void ref_layer_norm_backward(const double *x, const double *w, double eps, const double *dy, double *dx, double *dw, double *db, int64_t t,
+					       int64_t c)
+{
+	for (int64_t i = 0; i < t; i++) {
+		double m = 0, s = 0, sum = 0, dot = 0;
+		for (int64_t j = 0; j < c; j++) m += x[i * c + j] / (double)c;
+		for (int64_t j = 0; j < c; j++) s += (x[i * c + j] - m) * (x[i * c + j] - m);
+		double r = 1.0 / sqrt(s / (double)c + eps);
+		for (int64_t j = 0; j < c; j++) {
+			sum += w[j] * dy[i * c + j] / (double)c;
+			dot += w[j] * dy[i * c + j] * (x[i * c + j] - m) * r / (double)c;
+		}
+		for (int64_t j = 0; j < c; j++) {
+			double hat = (x[i * c + j] - m) * r;
+			dx[i * c + j] += r * (w[j] * dy[i * c + j] - sum - hat * dot);
+			dw[j] += dy[i * c + j] * hat;
+			db[j] += dy[i * c + j];
+		}
+	}
+}
+
+static REF_UNUSED double ref_gelu(double x, int exact)
+{
+	if (exact) return 0.5 * x * (1 + erf(x / sqrt(2)));
+	return 0.5 * x * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+}
+
 static REF_UNUSED double ref_sigmoid(double x)
 {
 	return 1.0 / (1.0 + exp(-x));

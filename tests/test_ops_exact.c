@@ -90,6 +90,37 @@ static void run_rows(struct kit *k, struct results *r, split_fn split)
 	kit_clear(k);
 }
 
+static void run_dense(struct kit *k, struct results *r, split_fn split)
+{
+	struct array x = kit_random(k, T * C, 2), w = kit_random(k, C, 1), b = kit_random(k, C, 1), y = kit_nan(k, T * C), rs = kit_nan(k, T), m = kit_nan(k, T);
+	struct array dy = kit_random(k, T * C, 1), dx = kit_random(k, T * C, 1), dw = kit_random(k, C, 1), db = kit_random(k, C, 1);
+	struct array wide = kit_random(k, T * C, 9), act = kit_nan(k, T * C), du = kit_nan(k, T * C), sum = kit_random(k, T * 3, 1);
+	for (int exact = 0; exact < 2; exact++) {
+		EACH_PIECE(at, n, T) {
+			int64_t o = at * C;
+			struct norm_args a = {.x = tensor_f32(x.d + o, n, C), .w = w.d, .bias = b.d, .eps = 1e-6f, .y = tensor_f32(y.d + o, n, C), .rstd = rs.d + at,
+					      .mean = m.d + at, .dy = tensor_f32(dy.d + o, n, C), .dx = tensor_f32(dx.d + o, n, C), .dw = dw.d, .dbias = db.d};
+			struct gelu_args g = {tensor_f32(wide.d + o, n, C), tensor_f32(act.d + o, n, C), exact, a.dy, tensor_f32(du.d + o, n, C)};
+			struct columns_args c = {.x = g.x, .y = tensor_f32(sum.d + at * 3, n, 3), .heads = 2, .count = 3, .x_first = 1, .x_step = 4, .add = 1};
+			k->ops->norm_forward(k->b, &a);
+			k->ops->norm_backward(k->b, &a);
+			k->ops->gelu_forward(k->b, &g);
+			k->ops->gelu_backward(k->b, &g);
+			k->ops->columns(k->b, &c);
+		}
+		keep(k, r, "gelu", act.d, act.n);
+		keep(k, r, "gelu dx", du.d, du.n);
+	}
+	keep(k, r, "layer norm", y.d, y.n);
+	keep(k, r, "layer norm mean", m.d, m.n);
+	keep(k, r, "layer norm rstd", rs.d, rs.n);
+	keep(k, r, "layer norm dx", dx.d, dx.n);
+	keep(k, r, "layer norm dw", dw.d, dw.n);
+	keep(k, r, "layer norm dbias", db.d, db.n);
+	keep(k, r, "columns", sum.d, sum.n);
+	kit_clear(k);
+}
+
 static void run_norm_forward(struct kit *k, struct results *r, split_fn split)
 {
 	for (int c = 1; c < 40; c += 6) {
@@ -235,6 +266,7 @@ static int run_all(struct results *r, const char *isa, int threads, split_fn spl
 	r->n = 0;
 	run_linear(&k, r, split);
 	run_rows(&k, r, split);
+	run_dense(&k, r, split);
 	run_norm_forward(&k, r, split);
 	run_router(&k, r, split);
 	run_experts(&k, r, split);

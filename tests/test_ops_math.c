@@ -79,6 +79,23 @@ static void test_sigmoid(void **state)
 	}
 }
 
+static void test_erf(void **state)
+{
+	(void)state;
+	double worst = 0;
+	for (uint64_t b = 0; b < 1ull << 32; b += 16 * 2039) {
+		float x[16], y[16];
+		for (int i = 0; i < 16; i++) x[i] = from_bits((uint32_t)(b + 2039u * (uint64_t)i));
+		v_store(y, v_erf(v_load(x)));
+		for (int i = 0; i < 16; i++) {
+			if (isnan(x[i])) assert_true(isnan(y[i]));
+			else if (fabsf(x[i]) > 1e-37f) worst = fmax(worst, ulps(y[i], erf((double)x[i])));
+			else assert_true(fabsf(y[i]) <= 1.13e-37f);
+		}
+	}
+	assert_true(worst < 2);
+}
+
 static void test_tails(void **state)
 {
 	(void)state;
@@ -98,7 +115,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_exp), cmocka_unit_test(test_exp_is_dense_near_zero), cmocka_unit_test(test_log),
-		cmocka_unit_test(test_sigmoid), cmocka_unit_test(test_tails),
+		cmocka_unit_test(test_sigmoid), cmocka_unit_test(test_erf), cmocka_unit_test(test_tails),
 	};
 	return cmocka_run_group_tests_name("ops_math", tests, NULL, NULL);
 }

@@ -136,6 +136,34 @@ static void probe_rows(struct probe *p)
 	probe_end(p);
 }
 
+/* LayerNorm, both forms of GELU, columns. */
+static void probe_dense(struct probe *p)
+{
+	struct norm_args n = {.x = probe_tensor(p, ROWS, WIDTH, 3), .w = probe_random(p, WIDTH, 1), .bias = probe_random(p, WIDTH, 1), .eps = 1e-5f,
+			      .y = probe_tensor(p, ROWS, WIDTH, 1), .rstd = probe_zeros(p, ROWS), .mean = probe_zeros(p, ROWS),
+			      .dy = probe_tensor(p, ROWS, WIDTH, 1), .dx = probe_tensor(p, ROWS, WIDTH, 1), .dw = probe_random(p, WIDTH, 1),
+			      .dbias = probe_random(p, WIDTH, 1)};
+	p->ops->norm_forward(p->b, &n);
+	p->ops->norm_backward(p->b, &n);
+	probe_take(p, n.y.data, ROWS * WIDTH);
+	probe_take(p, n.mean, ROWS);
+	probe_take(p, n.dx.data, ROWS * WIDTH);
+	probe_take(p, n.dw, WIDTH);
+	probe_take(p, n.dbias, WIDTH);
+	for (int i = 0; i < 2; i++) {
+		struct gelu_args g = {probe_tensor(p, ROWS, INNER, 6), probe_tensor(p, ROWS, INNER, 1), i, probe_tensor(p, ROWS, INNER, 1),
+				      probe_tensor(p, ROWS, INNER, 1)};
+		p->ops->gelu_forward(p->b, &g);
+		p->ops->gelu_backward(p->b, &g);
+		probe_take(p, g.a.data, ROWS * INNER);
+		probe_take(p, g.dx.data, ROWS * INNER);
+		struct columns_args c = {.x = n.x, .y = n.y, .heads = 3, .count = 5, .x_first = 2, .x_step = 11, .y_first = 1, .y_step = i ? 0 : 7, .add = i};
+		p->ops->columns(p->b, &c);
+		probe_take(p, n.y.data, ROWS * WIDTH);
+	}
+	probe_end(p);
+}
+
 static void probe_attention(struct probe *p)
 {
 	/* two sequences on one first page, each with its own second one; rows near and beyond the page's edge */
@@ -248,6 +276,7 @@ void backend_fingerprint(struct backend *b, char hex[33])
 	struct probe p = {.b = b, .ops = backend_ops(b), .hash = hash_stream_open()};
 	probe_linear(&p);
 	probe_rows(&p);
+	probe_dense(&p);
 	probe_attention(&p);
 	probe_router(&p);
 	probe_experts(&p);

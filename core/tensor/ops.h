@@ -37,14 +37,18 @@ struct linear_args {
 	float *dbias;       /* [out], added; or NULL */
 };
 
+/* RMSNorm y = w·x·rstd (+ bias), or with a place for the mean LayerNorm y = w·(x − mean)·rstd (+ bias). */
 struct norm_args {
 	struct tensor x;   /* [T, C] */
 	const float *w;    /* [C] */
+	const float *bias; /* [C] or NULL */
 	float eps;
 	struct tensor y;   /* [T, C] */
 	float *rstd;       /* [T]; written by forward, read by backward */
+	float *mean;       /* [T]; the same; NULL: RMSNorm */
 	struct tensor dy, dx; /* dx added */
 	float *dw;         /* [C], added; NULL: frozen */
+	float *dbias;      /* [C], added; or NULL */
 };
 
 struct rope_args {
@@ -130,6 +134,22 @@ struct swiglu_args {
 	struct tensor da, dg, du; /* backward: dg, du written */
 };
 
+struct gelu_args {
+	struct tensor x, a;   /* [T, I]: a = gelu(x) */
+	int exact;            /* 1: x·Φ(x) (erf); 0: the tanh form of GPT-2 ("gelu_new") */
+	struct tensor da, dx; /* backward: dx written */
+};
+
+/* Columns moved in runs: y[t, y_first + h·y_step + i] = x[t, x_first + h·x_step + i] for h < heads, i < count. Splits fused
+ * projections and joins the parts of a key; a step of 0 gives every head the same columns. Its gradient is the same
+ * with x and y exchanged and add = 1, where a step of 0 sums over the heads in order. */
+struct columns_args {
+	struct tensor x, y;   /* [T, *] */
+	int heads, count;
+	int64_t x_first, x_step, y_first, y_step;
+	int add;              /* y += instead of y = */
+};
+
 /* The vocabulary in one pass: log-probability and entropy of softmax(x·wᵀ/temperature) restricted to the
  * top-k / top-p set (the distribution that is sampled from). Rows whose target is negative are ignored. */
 struct head_args {
@@ -202,6 +222,9 @@ struct ops {
 	void (*experts_backward)(struct backend *, const struct experts_args *);
 	void (*swiglu_forward)(struct backend *, const struct swiglu_args *);
 	void (*swiglu_backward)(struct backend *, const struct swiglu_args *);
+	void (*gelu_forward)(struct backend *, const struct gelu_args *);
+	void (*gelu_backward)(struct backend *, const struct gelu_args *);
+	void (*columns)(struct backend *, const struct columns_args *);
 	void (*head_forward)(struct backend *, const struct head_args *);
 	void (*head_backward)(struct backend *, const struct head_args *);
 	void (*sample)(struct backend *, const struct sample_args *);

@@ -1,4 +1,4 @@
-/* Whole rows moved or added: embedding, gather, scatter, sums. */
+/* Whole rows, or runs of their columns, moved or added: embedding, gather, scatter, fused projections, sums. */
 #include "core/tensor/cpu/kernels/kernels.h"
 
 void K(embedding_forward)(struct backend *b, struct tensor table, const int32_t *ids, struct tensor y)
@@ -33,6 +33,28 @@ void K(scatter_add_rows)(struct backend *b, struct tensor y, struct tensor x, co
 		const float *from = src + i * x.cols;
 		for (int64_t c = 0; c < x.cols; c++) to[c] += from[c];
 	}
+}
+
+static void columns_rows(const void *ctx, int64_t first, int64_t last, int thread)
+{
+	(void)thread;
+	const struct columns_args *a = ctx;
+	for (int64_t t = first; t < last; t++)
+		for (int h = 0; h < a->heads; h++) {
+			const float *x = (const float *)a->x.data + t * a->x.cols + a->x_first + h * a->x_step;
+			float *y = (float *)a->y.data + t * a->y.cols + a->y_first + h * a->y_step;
+			if (a->add)
+				for (int i = 0; i < a->count; i++) y[i] += x[i];
+			else memcpy(y, x, (size_t)a->count * sizeof *y);
+		}
+}
+
+void K(columns)(struct backend *b, const struct columns_args *a)
+{
+	int64_t x_end = a->x_first + (a->heads - 1) * a->x_step + a->count, y_end = a->y_first + (a->heads - 1) * a->y_step + a->count;
+	CHECK(a->x.rows == a->y.rows && x_end <= a->x.cols && y_end <= a->y.cols, "columns: up to %lld of %lld into up to %lld of %lld", (long long)x_end,
+	      (long long)a->x.cols, (long long)y_end, (long long)a->y.cols);
+	cpu_for(b, a->x.rows, 1 + 16384 / (a->heads * a->count + 1), columns_rows, a);
 }
 
 struct add_ctx {

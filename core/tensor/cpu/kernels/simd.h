@@ -209,6 +209,28 @@ INLINE v16 v_exp(v16 x)
 	return v_select_lt(x, v_set(-86.6f), v_zero(), p);
 }
 
+/* erf, error below 2 ulp; NaN stays. Below 0.93 an odd polynomial, above 1 - exp of one. */
+INLINE v16 v_erf(v16 x)
+{
+	v16 t = v_max(x, v_sub(v_zero(), x)), s = v_mul(x, x), one = v_set(1.0f);
+	v16 r = v_fma(v_set(-1.72853470e-5f), t, v_set(3.83197126e-4f));
+	r = v_fma(r, s, v_fma(v_set(-3.88396438e-3f), t, v_set(2.42546219e-2f)));
+	r = v_fma(r, t, v_set(-1.06777877e-1f));
+	r = v_fma(r, t, v_set(-6.34846687e-1f));
+	r = v_fma(r, t, v_set(-1.28717512e-1f));
+	r = v_sub(one, v_exp(v_fma(r, t, v_sub(v_zero(), t))));
+	v16 far = v_select_lt(v_set(4.0f), t, one, r); /* the polynomial turns round far out */
+	far = v_select_lt(x, v_zero(), v_sub(v_zero(), far), far);
+	v16 p = v_set(-5.96761703e-4f);
+	p = v_fma(p, s, v_set(4.99119423e-3f));
+	p = v_fma(p, s, v_set(-2.67681349e-2f));
+	p = v_fma(p, s, v_set(1.12819925e-1f));
+	p = v_fma(p, s, v_set(-3.76125336e-1f));
+	p = v_fma(p, s, v_set(1.28379166e-1f));
+	p = v_fma(p, x, x);
+	return v_select_lt(v_set(0.927734375f), t, far, p);
+}
+
 /* log of positive normal numbers (Cephes), error below 1 ulp; inf and NaN stay. The callers pass sums of at least one
  * exp(0), so zero and negative numbers do not come. */
 INLINE v16 v_log(v16 x)
