@@ -10,7 +10,7 @@
  *   best and worst   the best by a softmax over the shown, then the worst by a softmax over minus the scores of the rest
  *                    (best-then-worst, Marley & Louviere 2005): the pairs of one quad are not independent, so they are not
  *                    taken as five duels. All tied: the mean of the log-likelihoods over all answers.
- *   duel             ordered logit with thresholds that are symmetric about 0 (Rao & Kupper 1967 with ties, Agresti 1992
+ *   duel             ordered logit with thresholds symmetric about 0 (Rao & Kupper 1967 with ties, Agresti 1992
  *                    with strengths): P(at least k for the first) = σ(β·(a − b) − threshold_k). Without a strength, only who won.
  *   order            Plackett–Luce from the best on; tied blocks by Efron's form, as in rank_loss.h.
  *
@@ -41,7 +41,7 @@ struct judgement {
 	uint8_t strength; /* of a duel that has a winner: 1..JUDGEMENT_STRENGTHS; 0: not said */
 };
 
-/* How people of inverse temperature 1 use the duel's scale: 0 <= threshold[0] < threshold[1] < threshold[2], in units of the
+/* How people of inverse temperature 1 use the duel's scale: 0 < threshold[0] < threshold[1] < threshold[2], in units of the
  * score; threshold[0] is half the width of a tie. */
 struct judgement_scale {
 	double threshold[JUDGEMENT_STRENGTHS];
