@@ -17,12 +17,16 @@ enum { REPORT_RUNS_MAX = 16 };
 
 /* The metrics and evaluations that the report knows by name; others are shown below the main charts. */
 #define REPORT_REWARD "objective/scores"   /* metric of each PPO step: mean score */
+#define REPORT_PROXY "reward/model"        /* metric: mean score of the learned reward model */
+#define REPORT_GOLD "reward/verifier"      /* metric: mean score of the verifier, beside it */
 #define REPORT_PASS_RATE "pass_rate"       /* evaluation: held-out pass rate, greedy, with its interval */
 #define REPORT_BEST_OF "best_of_pass_rate" /* evaluation: best-of-n from the start, drawn as a level line */
+#define REPORT_CONTINUED "continued_sft_pass_rate" /* evaluation: supervised training continued instead of PPO, a level line too */
 
 /* Writes `out` from the runs' folders. */
 int report_write(const char *const *runs, int count, const char *out, struct err *e);
-/* The reward curve and the held-out pass rate as a static picture (SVG), for docs/ and the README. */
+/* The reward curves (with a learned reward model proxy, gold and divergence) and the held-out pass rate as a static picture
+ * (SVG), for docs/ and the README. */
 int report_write_svg(const char *const *runs, int count, const char *out, struct err *e);
 /* One run as JSON, as the page's script reads it:
  * {name, folder, seed, fingerprint, program, config, summary, stages: [{stage, metrics: {name: [[step…], [value…]]}}],

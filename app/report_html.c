@@ -57,8 +57,8 @@ static int load_all(const char *const *runs, int count, json_t **out, struct err
 		json_decref(list);
 		return rc;
 	}
-	*out = json_pack("{s:{s:s,s:s,s:s},s:o}", "names", "reward", REPORT_REWARD, "pass_rate", REPORT_PASS_RATE, "best_of", REPORT_BEST_OF,
-		"runs", list);
+	*out = json_pack("{s:{s:s,s:s,s:s,s:s,s:s,s:s},s:o}", "names", "reward", REPORT_REWARD, "proxy", REPORT_PROXY, "gold", REPORT_GOLD, "pass_rate", REPORT_PASS_RATE, "best_of", REPORT_BEST_OF,
+		"continued", REPORT_CONTINUED, "runs", list);
 	return *out ? 0 : report_memory(e);
 }
 

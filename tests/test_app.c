@@ -177,16 +177,19 @@ static void make_run(const char *folder)
 		assert_int_equal(store_step_begin(s, step, step, &e), 0);
 		for (uint32_t slot = 0; slot < 8; slot++) put_group(s, step, slot, &e);
 		assert_int_equal(store_step_commit(s, &e), 0);
-		const char *const names[] = {REPORT_REWARD, "objective/kl", "nan/metric"};
-		const double values[] = {0.25 * (double)step, 0.5, NAN};
-		assert_int_equal(store_put_metrics(s, step, names, values, 3, &e), 0);
+		const char *const names[] = {REPORT_REWARD, "objective/kl", "nan/metric", REPORT_PROXY, REPORT_GOLD};
+		const double values[] = {0.25 * (double)step, 0.5, NAN, 0.25 * (double)step, 0.5 - 0.125 * (double)step};
+		assert_int_equal(store_put_metrics(s, step, names, values, 5, &e), 0);
 	}
 	assert_int_equal(store_put_eval(s, 2, REPORT_PASS_RATE, 0.9, 100, 0.85, 0.95, &e), 0);
+	assert_int_equal(store_put_eval(s, 2, REPORT_BEST_OF, 0.8, 100, 0.75, 0.85, &e), 0);
+	assert_int_equal(store_put_eval(s, 2, REPORT_CONTINUED, 0.7, 100, 0.65, 0.75, &e), 0);
 	assert_int_equal(store_put_event(s, 1, "group/stale", 2, EVIL, &e), 0);
 	assert_int_equal(store_put_checkpoint(s, 2, 3, "checkpoints/3", "abc", &e), 0);
 	store_close(s);
 	snprintf(db, sizeof db, "%s/summary.json", folder);
-	static const char summary[] = "{\"ppo\": {\"pass_rate\": 0.9, \"note\": \"<b>\"}}";
+	static const char summary[] = "{\"ppo\": {\"pass_rate\": 0.9, \"note\": \"<b>\"}, \"reward\": {\"pair_accuracy\": 0.56, \"group_low\": 0.52, "
+				      "\"group_high\": 0.6, \"n\": 347, \"length_baseline\": 0.55, \"length_rule\": \"shorter wins\"}}";
 	assert_int_equal(fs_write_atomic(db, summary, sizeof summary - 1, &e), 0);
 }
 
@@ -267,7 +270,8 @@ static void report_is_inert(void **state)
 	snprintf(out, sizeof out, "%s/curve.svg", folder);
 	assert_int_equal(report_write_svg(two, 2, out, &e), 0);
 	assert_int_equal(fs_read(out, 1 << 20, &page, &bytes, &e), 0);
-	assert_int_equal(occurrences(page, "<polyline"), 4);
+	assert_int_equal(occurrences(page, "<polyline"), 2 * 4); /* proxy, gold, divergence, pass rate of two runs */
+	assert_int_equal(occurrences(page, "stroke-dasharray"), 2 * 2); /* their baselines */
 	free(page);
 	const char *const none[] = {"/nonexistent"};
 	assert_int_equal(report_write(none, 1, out, &e), ERR_NOT_FOUND);

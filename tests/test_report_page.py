@@ -47,8 +47,16 @@ try:
     expect("title", browser.title, "Tenfold report")
     expect("pictures", len(browser.find_elements(By.TAG_NAME, "img")), 0)
     headings = [h.text for h in browser.find_elements(By.TAG_NAME, "h2")]
-    for wanted in ("Summary", "Reward and held-out pass rate", "Expert load", "Best and worst groups", "Events", "Configuration"):
+    for wanted in ("Summary", "Reward and held-out pass rate", "Reward model", "Proxy and gold", "Expert load", "Best and worst groups", "Events", "Configuration"):
         expect("section " + wanted, wanted in headings, True)
+    verdict = browser.find_element(By.CSS_SELECTOR, ".verdict").text
+    expect("a model that a length rule may equal", "This is not shown to be better than that rule." in verdict, True)
+    cards = [h.text for h in browser.find_elements(By.CSS_SELECTOR, ".card h3")]
+    for wanted in ("Proxy: learned reward model", "Gold: verifier", "Proxy against √KL", "Gold against √KL", "Held-out pass rate (gold) and baselines"):
+        expect("card " + wanted, wanted in cards, True)
+    main = browser.find_element(By.TAG_NAME, "main").text
+    for wanted in ("supervised training continued instead of PPO", "70.0 % [65.0, 75.0]"):
+        expect(wanted, wanted in main, True)
     expect("hostile text is shown", "</script><script>document.title='pwned'" in browser.find_element(By.TAG_NAME, "main").text, True)
     expect("groups", len(browser.find_elements(By.CSS_SELECTOR, ".tag")), 12)
     expect("charts drawn", len(browser.find_elements(By.CSS_SELECTOR, ".plot canvas")) >= 4, True)

@@ -171,6 +171,12 @@
     return true;
   };
 
+  /* Level lines of the pass-rate chart: what needs no PPO. */
+  const BASELINES = [
+    [data.names.best_of, "best of several samples from the start", [6, 5]],
+    [data.names.continued, "supervised training continued instead of PPO", [2, 4]],
+  ];
+
   const passCard = (place) => {
     const sets = [];
     runs.forEach((run, i) => {
@@ -188,13 +194,15 @@
       }
       sets.push({ label: name + "held-out pass rate", run: i, data: points(x, rate.map((v) => v.value)), borderColor: c, backgroundColor: c,
         borderWidth: 2, pointRadius: 3.5 });
-      const best = evals(run, data.names.best_of).slice(-1)[0];
-      if (best) sets.push({ label: name + "best of several from the start", run: i, borderColor: c, borderDash: [6, 5], borderWidth: 1.5, pointRadius: 0,
-        data: points([0, Math.max(...x)], [best.value, best.value]) });
+      for (const [key, what, dash] of BASELINES) {
+        const v = evals(run, key).slice(-1)[0];
+        if (v) sets.push({ label: name + what, key, run: i, borderColor: c, borderDash: dash, borderWidth: 1.5, pointRadius: 0,
+          data: points([0, Math.max(...x)], [v.value, v.value]) });
+      }
     });
     if (!sets.length) return;
-    const card = el("div", { class: "card" }, el("h3", { text: "Held-out pass rate" }),
-      sets.some((d) => d.borderDash) ? el("p", { class: "soft small", text: "Dashed: the best of several samples from the start." }) : null);
+    const lines = BASELINES.filter(([key]) => sets.some((d) => d.key === key)).map(([, what, dash]) => (dash[0] > 2 ? "Dashed: " : "Dotted: ") + what + ".");
+    const card = el("div", { class: "card" }, el("h3", { text: "Held-out pass rate" }), lines.length ? el("p", { class: "soft small", text: lines.join(" ") }) : null);
     place.append(card);
     makeChart(card, sets, { label: "Held-out pass rate against step", low: 0, high: 1, format: (v) => Math.round(1000 * v) / 10 + " %" });
   };
@@ -216,6 +224,85 @@
     ["training/rollout_probs_diff_max", "Sampler against learner: largest difference of log-probabilities"],
   ];
 
+  /* A run that learns from a learned reward model and watches the verifier: what is optimised (proxy), what is meant (gold),
+   * and how far the policy has gone, side by side, with the same steps; and the two against the distance (Gao et al. 2022,
+   * "Scaling laws for reward model overoptimization", plot against the root of the divergence). */
+  const PROXY = data.names.proxy, GOLD = data.names.gold, KL = "objective/kl";
+  const learned = (run) => curve(run, "ppo", PROXY) && curve(run, "ppo", GOLD);
+
+  const distanceCard = (place, name, title) => {
+    const sets = [];
+    runs.forEach((run, i) => {
+      const y = learned(run) && curve(run, "ppo", name), kl = curve(run, "ppo", KL), c = colour(i);
+      if (!y || !kl) return;
+      const at = average(kl[1]), mean = average(y[1]);
+      const line = at.map((v, k) => ({ x: v === null ? null : Math.sqrt(Math.max(0, v)), y: mean[k] })).filter((p) => p.x !== null && p.y !== null);
+      line.sort((a, b) => a.x - b.x);
+      sets.push({ label: runs.length > 1 ? run.label : title, run: i, data: line, borderColor: c, backgroundColor: c, borderWidth: 0, showLine: false, pointRadius: 2.5 });
+    });
+    if (!sets.length) return;
+    const card = el("div", { class: "card" }, el("h3", { text: title }));
+    place.append(card);
+    makeChart(card, sets, { label: title });
+  };
+
+  const baselineRows = (run) => {
+    const rate = (v) => percent(v.value) + (v.low === null || v.high === null ? "" : " [" + (100 * v.low).toFixed(1) + ", " + (100 * v.high).toFixed(1) + "]");
+    const rows = [];
+    const add = (what, v) => { if (v) rows.push([what, rate(v), format(v.n)]); };
+    const pass = evals(run, data.names.pass_rate), ppo = pass.filter((v) => v.stage === "ppo");
+    add("start, greedy", evals(run, "start_pass_rate").slice(-1)[0] || pass.filter((v) => v.stage === "sft").slice(-1)[0]);
+    add("after PPO, greedy", evals(run, "end_pass_rate").slice(-1)[0] || ppo.slice(-1)[0]);
+    if (ppo.length > 1) {
+      const best = ppo.reduce((a, b) => (b.value > a.value ? b : a));
+      add("highest during PPO (step " + best.step + ")", best);
+    }
+    for (const [key, what] of BASELINES) add(what, evals(run, key).slice(-1)[0]);
+    return rows;
+  };
+
+  /* What the stage fit-reward measured, in words: also where it is no better than a rule that reads only the length. */
+  const verdict = (r) => {
+    const best = r.length_baseline, low = r.group_low ?? r.low, high = r.group_high ?? r.high;
+    const text = "Held-out pair accuracy " + percent(r.pair_accuracy) + " [" + (100 * low).toFixed(1) + ", " + (100 * high).toFixed(1) + "] of " + format(r.n) +
+      " pairs; chance 50 %, the rule \u201c" + r.length_rule + "\u201d " + percent(best) + ". ";
+    if (!(low > 0.5)) return text + "This is not better than chance.";
+    if (!(low > best)) return text + (high < best ? "This is worse than that rule." : "This is not shown to be better than that rule.");
+    return text + "This is better than both.";
+  };
+  const rewardModelSection = () => {
+    if (!runs.some((r) => r.summary && r.summary.reward && typeof r.summary.reward.pair_accuracy === "number")) return;
+    const s = section("Reward model", "Measured on groups whose prompts it was not fitted to; the interval takes groups as the independent units.");
+    runs.forEach((run, i) => {
+      const r = run.summary && run.summary.reward;
+      if (!r || typeof r.pair_accuracy !== "number") return;
+      const bins = (r.calibration || []).filter((b) => b.n > 0).map((b) => [Math.round(100 * b.from) + " to " + Math.round(100 * b.to) + " %", format(b.n), percent(b.predicted), percent(b.observed)]);
+      const margins = (r.by_margin || []).filter((b) => b.n > 0).map((b) => [format(b.above) + " to " + format(b.to), format(b.n), percent(b.accuracy)]);
+      s.append(el("div", { class: "card" }, ...(runs.length > 1 ? [swatch(i), el("strong", { text: " " + run.label })] : []), el("p", { class: "verdict", text: verdict(r) }),
+        el("details", {}, el("summary", { text: "Calibration and accuracy by margin" }), el("div", { class: "inside" },
+          table(["predicted that the first wins", "pairs", "mean predicted", "observed"], bins, [1, 2, 3]), margins.length ? table(["how much better", "pairs", "accuracy"], margins, [1, 2]) : null))));
+    });
+  };
+
+  const learnedSection = () => {
+    if (!runs.some(learned)) return;
+    const s = section("Proxy and gold", "Proxy: mean score of the learned reward model, which PPO optimises. Gold: mean score of the verifier, which only watches. " +
+      "Where the proxy still rises and gold falls, the policy has found what the model gets wrong.");
+    const grid = el("div", { class: "charts" });
+    s.append(grid);
+    metricCard(grid, "ppo", PROXY, "Proxy: learned reward model");
+    metricCard(grid, "ppo", GOLD, "Gold: verifier");
+    metricCard(grid, "ppo", KL, "KL from the start, nats a completion");
+    distanceCard(grid, PROXY, "Proxy against √KL");
+    distanceCard(grid, GOLD, "Gold against √KL");
+    runs.forEach((run, i) => {
+      const rows = learned(run) ? baselineRows(run) : [];
+      if (!rows.length) return;
+      grid.append(el("div", { class: "card" }, el("h3", {}, ...(runs.length > 1 ? [swatch(i), " " + run.label + ": "] : []), "Held-out pass rate (gold) and baselines"),
+        table(["", "pass rate [95 %]", "prompts"], rows, [1, 2])));
+    });
+  };
+
   const curveSections = () => {
     const ppo = runs.some((r) => r.stages.some((s) => s.stage === "ppo"));
     if (ppo || runs.some((r) => r.evals.length)) {
@@ -225,6 +312,8 @@
       metricCard(wide, "ppo", data.names.reward, "Mean reward");
       passCard(wide);
     }
+    rewardModelSection();
+    learnedSection();
     if (ppo) {
       const grid = el("div", { class: "charts" });
       section("The course of PPO").append(grid);
@@ -387,6 +476,8 @@
   const names = runs.map((r) => (r.run && r.run !== r.name ? r.run + " (" + r.name + ")" : r.name));
   body.append(el("header", {}, el("h1", { text: runs.length === 1 ? names[0] : runs.length + " runs" }), el("span", { class: "soft", text: "Tenfold report" })));
   legend();
+  for (const run of runs)
+    if (run.warning) body.append(el("p", { class: "warning", role: "note", text: (runs.length > 1 ? run.label + ": " : "") + run.warning }));
   summarySection();
   curveSections();
   expertSection();
