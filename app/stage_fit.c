@@ -193,7 +193,7 @@ int stage_fit(const struct stage_options *o, struct err *e)
 	CHECK(t.step, "out of memory for %lld groups", (long long)c->collect.step_groups);
 	TRY(read_groups(&t, e));
 	TRY(session_start_folder(&t.s, "fit-reward", folder, e));
-	TRY(reward_model_start(&t.model, folder, t.s.backend, (uint32_t)c->fit.ensemble, (uint64_t)c->run.seed, e));
+	TRY(reward_model_start(&t.model, folder, t.s.backend, !strcmp(c->reward.scorer, "group"), (uint32_t)c->fit.ensemble, (uint64_t)c->run.seed, e));
 	TRY(fit(&t, e));
 	TRY(finish(&t, e));
 out:

@@ -61,6 +61,7 @@ void model_scalars(const struct model *, struct activations *, const struct batc
 /* Gradients of a loss given through its derivatives at the outs (host arrays; NULL: zero). */
 struct model_loss {
 	const float *dlogprob, *dentropy, *dvalue; /* [outs] */
+	const float *douts;   /* backend, [outs, C]: by the outs' final hidden states (model_outs), beside what the heads give; NULL: none */
 	const float *balance; /* host, [moe layers, E]: d loss / d probability of each expert, every row; NULL: none */
 	float z_scale;        /* z-loss: gradient scale per row; 0: none */
 };

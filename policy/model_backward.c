@@ -151,6 +151,7 @@ static void heads_back(const struct back *p, const struct sampling *s)
 	int64_t n = b->outs, c = m->shape.width;
 	struct tensor outs = model_outs(m, a, b), douts = tensor_f32(a->douts, n, c);
 	clear(p, douts);
+	if (p->loss->douts) m->ops->add(m->backend, a->douts, p->loss->douts, n * c);
 	if (p->loss->dlogprob) {
 		m->ops->upload(m->backend, a->dlogprob, p->loss->dlogprob, (size_t)n * 4);
 		if (p->loss->dentropy) m->ops->upload(m->backend, a->dentropy, p->loss->dentropy, (size_t)n * 4);

@@ -26,7 +26,7 @@ struct pieces {
 
 static int is_head(const char *name)
 {
-	return !strcmp(name, "lm_head.weight") || !strcmp(name, "score.weight") || !strcmp(name, "score.bias");
+	return !strcmp(name, "lm_head.weight") || !strncmp(name, "score.", 6);
 }
 
 /* The table's name of matrix i: "%d" replaced by it. */

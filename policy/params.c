@@ -80,10 +80,26 @@ static void put_ffn(struct builder *b, const struct shape *s, struct layer_param
 	}
 }
 
+/* As a layer, with a dense feed-forward and without norms on queries and keys. */
+static void put_group(struct builder *b, const struct shape *s, struct layer_params *l)
+{
+	int64_t c = s->width, a = s->heads * s->head_dim, d = PARAMS_GROUP_WIDTH * c;
+	l->norm1 = put(b, 1, c, 0, INIT_ONE, 0, "score.group.input_layernorm.weight");
+	l->q = put(b, 1, a, c, INIT_NORMAL, 1, "score.group.q_proj.weight");
+	l->k = put(b, 1, a, c, INIT_NORMAL, 1, "score.group.k_proj.weight");
+	l->v = put(b, 1, a, c, INIT_NORMAL, 1, "score.group.v_proj.weight");
+	l->o = put(b, 1, c, a, INIT_NORMAL_OUT, 1, "score.group.o_proj.weight");
+	l->norm2 = put(b, 1, c, 0, INIT_ONE, 0, "score.group.post_attention_layernorm.weight");
+	l->dense_gate = put(b, 1, d, c, INIT_NORMAL, 1, "score.group.gate_proj.weight");
+	l->dense_up = put(b, 1, d, c, INIT_NORMAL, 1, "score.group.up_proj.weight");
+	l->dense_down = put(b, 1, c, d, INIT_NORMAL_OUT, 1, "score.group.down_proj.weight");
+}
+
 void params_build(struct params *p, const struct shape *s, struct arena *a)
 {
-	struct builder b = {p, (int)s->layers * 20 + 8};
+	struct builder b = {p, (int)s->layers * 20 + 17};
 	memset(p, 0, sizeof *p);
+	memset(&p->group, 0xff, sizeof p->group); /* all -1 */
 	p->lm_head = p->score = p->score_bias = -1;
 	p->list = arena_must(a, (size_t)b.room, sizeof *p->list);
 	p->layer = arena_must(a, (size_t)s->layers, sizeof *p->layer);
@@ -100,6 +116,7 @@ void params_build(struct params *p, const struct shape *s, struct arena *a)
 		p->score = put(&b, 1, 1, s->width, INIT_HEAD, 0, "score.weight");
 		p->score_bias = put(&b, 1, 1, 0, INIT_ZERO, 0, "score.bias");
 	}
+	if (s->heads_kind & HEAD_GROUP) put_group(&b, s, &p->group);
 	p->active = p->parameters;
 	for (int i = 0; i < p->count; i++)
 		if (p->list[i].stack > 1) p->active -= p->list[i].size / s->experts * (s->experts - s->chosen);

@@ -39,7 +39,10 @@ struct params {
 	int64_t active;       /* used by one token: all but the experts not chosen */
 	int embed, norm, lm_head, score, score_bias;
 	struct layer_params *layer; /* [layers] */
+	struct layer_params group;  /* of HEAD_GROUP: norm1, q, k, v, o [H·D, C] (o: [C, H·D]), norm2, dense_* of width PARAMS_GROUP_WIDTH·C */
 };
+
+enum { PARAMS_GROUP_WIDTH = 2 };
 
 /* Builds the table in `a`. */
 void params_build(struct params *p, const struct shape *s, struct arena *a);

@@ -9,6 +9,7 @@
 enum head_kind {
 	HEAD_LM = 1,     /* lm_head.weight [V, C] */
 	HEAD_SCALAR = 2, /* score.weight [1, C] and score.bias: a reward model or a critic */
+	HEAD_GROUP = 4,  /* score.group.…: a block before the scalar head, in which candidates of a group see each other */
 };
 
 struct shape {

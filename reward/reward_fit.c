@@ -40,17 +40,17 @@ int64_t reward_fit_steps(const struct config_fit *c, uint32_t n)
 /* Adds the gradient of groups order[begin..end), weighted for a step of `size` groups; returns the sum of their losses. */
 static double block(struct fit *f, int64_t begin, int64_t end, int64_t size)
 {
-	static const struct sampling plain = {1.0f, 1.0f, 0};
-	const struct reward_member *b = &f->m->member[f->member];
+	struct reward_member *b = &f->m->member[f->member];
+	const struct group *groups[FIT_BLOCK];
 	double loss = 0, score[GROUP_MAX], dscore[GROUP_MAX];
 	batch_reset(&f->batch, f->longest / KV_PAGE + 1);
 	for (int64_t i = begin; i < end; i++) {
-		const struct group *g = f->groups[f->order[i]];
+		const struct group *g = groups[i - begin] = f->groups[f->order[i]];
 		batch_add(&f->batch, g->tokens, g->prompt_tokens, g->length, g->size, BATCH_LAST, -1, 0, 0);
 	}
 	batch_upload(&f->batch);
 	model_forward(b->model, f->acts, &f->batch, NULL);
-	model_scalars(b->model, f->acts, &f->batch, f->head);
+	reward_member_heads(b, f->acts, &f->batch, groups, (uint32_t)(end - begin), f->head);
 	int64_t at = 0;
 	for (int64_t i = begin; i < end; i++) {
 		const struct ranked_group *r = &f->g[f->order[i]];
@@ -60,9 +60,8 @@ static double block(struct fit *f, int64_t begin, int64_t end, int64_t size)
 		for (uint32_t c = 0; c < n; c++) f->dhead[at + c] = (float)(dscore[c] * b->gain / (double)size);
 		at += n;
 	}
-	struct model_loss l = {.dvalue = f->dhead};
 	optimizer_block_begin(f->opt);
-	model_backward(b->model, f->acts, &f->batch, &plain, &l, f->opt->block);
+	reward_member_backward(b, f->acts, &f->batch, f->dhead, f->opt->block);
 	optimizer_block_end(f->opt);
 	return loss;
 }

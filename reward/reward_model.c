@@ -14,12 +14,13 @@
 
 enum { BATCH_TOKENS = 16384 }; /* rows computed at once, about */
 
-static struct reward_model *model_new(struct backend *backend, uint32_t members)
+static struct reward_model *model_new(struct backend *backend, int group, uint32_t members)
 {
 	struct reward_model *m = calloc(1, sizeof *m);
 	CHECK(m, "out of memory for a reward model");
 	CHECK(members >= 1 && members <= REWARD_MEMBERS_MAX, "a reward model of %u members", members);
 	m->backend = backend;
+	m->group = group;
 	m->members = members;
 	for (uint32_t i = 0; i < members; i++) m->member[i] = (struct reward_member){.gain = 1, .logit = 1};
 	batch_open(&m->batch, backend);
@@ -30,6 +31,7 @@ void reward_model_close(struct reward_model *m)
 {
 	if (!m) return;
 	for (uint32_t i = 0; i < m->members; i++) {
+		group_block_close(m->member[i].block);
 		activations_close(m->member[i].acts);
 		model_close(m->member[i].model);
 	}
@@ -38,27 +40,49 @@ void reward_model_close(struct reward_model *m)
 	free(m);
 }
 
-static void draw_head(struct model *model, uint64_t seed, uint32_t member)
+/* Element i of a parameter is drawn by (seed, RNG_HEAD; member, i, stream). */
+static void draw(const struct model *model, int param, uint64_t seed, uint32_t member, uint32_t stream, float *host)
 {
-	const struct param *p = &model->params.list[model->params.score];
-	float *host = malloc((size_t)model->params.floats * sizeof *host);
-	CHECK(host, "out of memory for %lld weights", (long long)model->params.parameters);
+	const struct param *p = &model->params.list[param];
+	double std = model->shape.init_std;
+	if (p->init == INIT_HEAD) std = 1 / sqrt((double)model->shape.width + 1);
+	if (p->init == INIT_NORMAL_OUT) std /= sqrt(2.0); /* the residual stream of one layer, see params_init */
+	for (int64_t i = 0; i < p->size; i++)
+		host[p->offset + i] = p->init == INIT_ONE ? 1 : (float)(std * rng_normal((struct rng_key){seed, RNG_HEAD}, member, (uint64_t)i, stream));
+}
+
+static void draw_heads(struct model *model, uint64_t seed, uint32_t member)
+{
+	const struct params *p = &model->params;
+	const struct layer_params *g = &p->group;
+	const int block[] = {g->norm1, g->q, g->k, g->v, g->o, g->norm2, g->dense_gate, g->dense_up, g->dense_down};
+	float *host = malloc((size_t)p->floats * sizeof *host);
+	CHECK(host, "out of memory for %lld weights", (long long)p->parameters);
 	model_get(model, host);
-	double std = 1 / sqrt((double)model->shape.width + 1);
-	for (int64_t i = 0; i < p->size; i++) host[p->offset + i] = (float)(std * rng_normal((struct rng_key){seed, RNG_HEAD}, member, (uint64_t)i, 0));
+	draw(model, p->score, seed, member, 0, host);
+	for (uint32_t i = 0; g->q >= 0 && i < sizeof block / sizeof *block; i++) draw(model, block[i], seed, member, i + 1, host);
 	model_put(model, host);
 	free(host);
 }
 
-int reward_model_start(struct reward_model **out, const char *folder, struct backend *backend, uint32_t members, uint64_t seed, struct err *e)
+static int member_open(struct reward_model *m, uint32_t member, const char *folder, struct err *e)
 {
-	struct reward_model *m = model_new(backend, members);
+	struct reward_member *b = &m->member[member];
+	int rc = model_folder_open(&b->model, folder, m->backend, HEAD_SCALAR | (m->group ? HEAD_GROUP : 0), e);
+	if (rc < 0) return rc;
+	b->acts = activations_open(b->model, 0);
+	if (m->group) b->block = group_block_open(b->model);
+	return 0;
+}
+
+int reward_model_start(struct reward_model **out, const char *folder, struct backend *backend, int group, uint32_t members, uint64_t seed, struct err *e)
+{
+	struct reward_model *m = model_new(backend, group, members);
 	int rc = 0;
 	*out = NULL;
 	for (uint32_t i = 0; i < members; i++) {
-		TRY(model_folder_open(&m->member[i].model, folder, backend, HEAD_SCALAR, e));
-		m->member[i].acts = activations_open(m->member[i].model, 0);
-		draw_head(m->member[i].model, seed, i);
+		TRY(member_open(m, i, folder, e));
+		draw_heads(m->member[i].model, seed, i);
 	}
 	*out = m;
 	return 0;
@@ -106,7 +130,7 @@ int reward_model_save(struct reward_model *m, const char *folder, const struct t
 		json_array_append_new(list, json_pack("{s:s,s:f,s:f,s:f}", "folder", i ? path + strlen(folder) + 1 : ".", "gain", b->gain, "bias", b->bias, "logit", b->logit));
 	}
 	name_version(m);
-	j = json_pack("{s:s,s:O}", "version", m->version, "members", list);
+	j = json_pack("{s:s,s:s,s:O}", "version", m->version, "scorer", m->group ? "group" : "pointwise", "members", list);
 	text = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
 	CHECK(text, "out of memory for reward.json");
 	if (snprintf(path, sizeof path, "%s/reward.json", folder) >= PATH_MAX) TRY(err_set(e, ERR_RANGE, "path too long: %s", folder));
@@ -130,8 +154,7 @@ static int read_members(struct reward_model *m, const json_t *list, const char *
 			TRY(err_set(e, ERR_FORMAT, "%s/reward.json: member %u lacks gain, bias or logit", folder, i + 1));
 		b->gain = json_number_value(gain), b->bias = json_number_value(bias), b->logit = json_number_value(logit);
 		TRY(member_path(path, folder, i, e));
-		TRY(model_folder_open(&b->model, path, m->backend, HEAD_SCALAR, e));
-		b->acts = activations_open(b->model, 0);
+		TRY(member_open(m, i, path, e));
 	}
 out:
 	return rc;
@@ -155,7 +178,9 @@ int reward_model_open(struct reward_model **out, const char *folder, struct back
 	const json_t *list = json_object_get(j, "members");
 	size_t members = json_array_size(list);
 	if (members < 1 || members > REWARD_MEMBERS_MAX) TRY(err_set(e, ERR_FORMAT, "%s: %zu members; there are 1 to %d", path, members, REWARD_MEMBERS_MAX));
-	m = model_new(backend, (uint32_t)members);
+	const char *kind = json_string_value(json_object_get(j, "scorer")); /* files of before there were two kinds lack it */
+	if (kind && strcmp(kind, "pointwise") && strcmp(kind, "group")) TRY(err_set(e, ERR_FORMAT, "%s: scorer is %s; there are pointwise and group", path, kind));
+	m = model_new(backend, kind && !strcmp(kind, "group"), (uint32_t)members);
 	TRY(read_members(m, list, folder, e));
 	name_version(m);
 	const char *version = json_string_value(json_object_get(j, "version"));
@@ -180,6 +205,21 @@ static int64_t longest(const struct group *g)
 	return (int64_t)g->prompt_tokens + most;
 }
 
+void reward_member_heads(struct reward_member *b, struct activations *acts, const struct batch *batch, const struct group *const *groups, uint32_t n, float *head)
+{
+	if (b->block) group_block_forward(b->block, model_outs(b->model, acts, batch), groups, n, head);
+	else model_scalars(b->model, acts, batch, head);
+}
+
+void reward_member_backward(struct reward_member *b, struct activations *acts, const struct batch *batch, const float *dhead, float *grads)
+{
+	static const struct sampling plain = {1.0f, 1.0f, 0};
+	struct model_loss l = {0};
+	if (b->block) l.douts = group_block_backward(b->block, dhead, grads);
+	else l.dvalue = dhead;
+	model_backward(b->model, acts, batch, &plain, &l, grads);
+}
+
 void reward_model_heads(struct reward_model *m, uint32_t member, const struct group *const *groups, uint32_t n, float *head)
 {
 	struct reward_member *b = &m->member[member];
@@ -194,7 +234,7 @@ void reward_model_heads(struct reward_model *m, uint32_t member, const struct gr
 			batch_add(&m->batch, groups[k]->tokens, groups[k]->prompt_tokens, groups[k]->length, groups[k]->size, BATCH_LAST, -1, 0, 0);
 		batch_upload(&m->batch);
 		model_forward(b->model, b->acts, &m->batch, NULL);
-		model_scalars(b->model, b->acts, &m->batch, head);
+		reward_member_heads(b, b->acts, &m->batch, groups + i, end - i, head);
 		head += m->batch.outs;
 	}
 }

@@ -4,18 +4,22 @@
  * head's start N(0, 1/√(d+1)) is theirs too).
  *
  * An ensemble is several such models with other seeds; its score is their mean,
- * its uncertainty their spread. The score of a completion depends on prompt and
- * completion alone: not on the group, nor on the batch it is computed in.
+ * its uncertainty their spread. A pointwise model's score of a completion depends
+ * on prompt and completion alone. A group model has a block before the head in
+ * which the candidates see each other (group_block.h): its score depends on the
+ * group's set of candidates too, not on their order. Neither depends on the batch
+ * it is computed in.
  *
  * On disk: FOLDER is a model folder (the first member), FOLDER/member-2 … the
- * further ones, FOLDER/reward.json the members' gains and biases. The version is
- * a hash of all of it. One thread at a time. */
+ * further ones, FOLDER/reward.json the kind and the members' gains and biases. The
+ * version is a hash of all of it. One thread at a time. */
 #ifndef TENFOLD_REWARD_REWARD_MODEL_H
 #define TENFOLD_REWARD_REWARD_MODEL_H
 
 #include "core/base/group.h"
 #include "policy/model.h"
 #include "policy/tokenizer.h"
+#include "reward/group_block.h"
 #include "reward/scorer.h"
 
 enum { REWARD_MEMBERS_MAX = 8 };
@@ -23,12 +27,14 @@ enum { REWARD_MEMBERS_MAX = 8 };
 struct reward_member {
 	struct model *model;
 	struct activations *acts;
+	struct group_block *block; /* NULL: pointwise */
 	double gain, bias; /* score = gain · head + bias */
 	double logit;      /* log odds of a pair = logit · score difference, as fitted */
 };
 
 struct reward_model {
 	struct backend *backend;
+	int group; /* the candidates see each other */
 	uint32_t members;
 	struct reward_member member[REWARD_MEMBERS_MAX];
 	struct batch batch;
@@ -37,12 +43,16 @@ struct reward_model {
 	char version[GROUP_VERSION]; /* "" until saved or opened */
 };
 
-/* Members with the trunk of a model folder and heads drawn from (seed, member); gain 1, bias 0. */
-int reward_model_start(struct reward_model **out, const char *folder, struct backend *backend, uint32_t members, uint64_t seed, struct err *e);
+/* Members with the trunk of a model folder and heads (and group blocks) drawn from (seed, member); gain 1, bias 0. */
+int reward_model_start(struct reward_model **out, const char *folder, struct backend *backend, int group, uint32_t members, uint64_t seed, struct err *e);
 /* What reward_model_save wrote. ERR_NOT_FOUND without FOLDER/reward.json. */
 int reward_model_open(struct reward_model **out, const char *folder, struct backend *backend, struct err *e);
 int reward_model_save(struct reward_model *m, const char *folder, const struct tokenizer *t, struct err *e);
 void reward_model_close(struct reward_model *m);
+/* Head of one member for the batch of these groups (BATCH_LAST), after model_forward with `acts`; head [sum of sizes]. */
+void reward_member_heads(struct reward_member *b, struct activations *acts, const struct batch *batch, const struct group *const *groups, uint32_t n, float *head);
+/* After that: adds the gradient of a loss with derivatives dhead [sum of sizes] into grads (backend). */
+void reward_member_backward(struct reward_member *b, struct activations *acts, const struct batch *batch, const float *dhead, float *grads);
 /* One member's head at the last token of every completion: head [sum of sizes], group after group. */
 void reward_model_heads(struct reward_model *m, uint32_t member, const struct group *const *groups, uint32_t n, float *head);
 /* Mean of the members' scores, and their standard deviation (spread may be NULL), by candidate as above. */

@@ -118,6 +118,23 @@ class Learned(unittest.TestCase):
                 self.assertGreater(self.summary(other)["reward"]["fitted_pair_accuracy"], 0.5)
                 self.assertEqual(self.summary(other)["reward"]["members"], 1)
 
+    def test_group_scorer(self):
+        """A model that compares, its uncertainty priced: PPO against it has one digest for any way of distributing the work."""
+        digests = set()
+        for name, changes in (("g1", {}), ("g2", {"run.threads": 1, "run.workers": 1, "run.services": 2, "reward.batch_groups": 3, "ppo.micro_batch": 2})):
+            other = os.path.join(self.folder, name)
+            changes.update({"run.stages": "collect, fit-reward, ppo", "model.init": os.path.join(self.base, "models", "sft"), "reward.scorer": "group",
+                            "fit.label_smoothing": 0.05, "reward.terms": "model:1.0, model_std:-0.5, verifier:0"})
+            done = tenfold("run", LEARNED, "--out", other, *sets(changes), timeout=300)
+            self.assertEqual(done.status, 0, done.err)
+            digests.add(self.summary(other)["digest"])
+            with open(os.path.join(other, "models", "reward", "reward.json")) as f:
+                self.assertEqual(json.load(f)["scorer"], "group")
+            right = self.rows("SELECT count(*) FROM candidates c JOIN scores m USING (stage, step, slot, candidate) JOIN scores d USING (stage, step, slot, "
+                              "candidate) WHERE m.term = 'model' AND d.term = 'model_std' AND d.value > 0 AND c.stage = 'ppo' AND abs(c.reward - m.value + 0.5 * d.value) < 1e-5", other)
+            self.assertEqual(right, [(320,)])
+        self.assertEqual(len(digests), 1)
+
     def test_refused(self):
         empty = os.path.join(self.folder, "empty")
         done = tenfold("fit-reward", LEARNED, "--out", empty)

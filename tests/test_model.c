@@ -102,7 +102,7 @@ static void problem_open(struct problem *p, int variant)
 	model_get(p->m, p->weights);
 	loss(p, p->weights);
 	take_routing(p, p->routing);
-	struct model_loss l = {p->dlogprob, p->dentropy, p->dvalue, p->balance, p->z_scale};
+	struct model_loss l = {.dlogprob = p->dlogprob, .dentropy = p->dentropy, .dvalue = p->dvalue, .balance = p->balance, .z_scale = p->z_scale};
 	model_backward(p->m, p->a, &p->batch, &p->sampling, &l, p->grads);
 	model_join(p->m, p->grads);
 }

@@ -71,12 +71,17 @@ static int teardown(void **state)
 	return 0;
 }
 
-static struct reward_model *start(struct world *w, uint32_t members, uint64_t seed)
+static struct reward_model *start_kind(struct world *w, int group, uint32_t members, uint64_t seed)
 {
 	struct reward_model *m;
 	struct err e;
-	if (reward_model_start(&m, w->policy, w->backend, members, seed, &e) < 0) fail_msg("%s", e.msg);
+	if (reward_model_start(&m, w->policy, w->backend, group, members, seed, &e) < 0) fail_msg("%s", e.msg);
 	return m;
+}
+
+static struct reward_model *start(struct world *w, uint32_t members, uint64_t seed)
+{
+	return start_kind(w, 0, members, seed);
 }
 
 static void test_head_is_read_at_the_last_token(void **state)
@@ -255,8 +260,9 @@ static void test_files(void **state)
 static void test_scorer(void **state)
 {
 	struct world *w = *state;
-	for (uint32_t members = 1; members <= 2; members++) {
-		struct reward_model *m = start(w, members, 1);
+	for (uint32_t kind = 0; kind < 4; kind++) {
+		uint32_t members = 1 + kind % 2;
+		struct reward_model *m = start_kind(w, kind >= 2, members, 1);
 		struct scorer *s;
 		struct err e;
 		float out[2 * 2 * SIZE];

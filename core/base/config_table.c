@@ -102,7 +102,7 @@ static const struct config_key table[] = {
 
 	TEXT("reward.terms", reward.terms, "verifier:1.0", "Weighted sum of named terms, \"name:weight, name:weight\"; a name alone has weight 1; each is logged."),
 	TEXT("reward.command", reward.command, "", "Program for the term `command`: JSONL on stdin, one line of scores a group on stdout."),
-	CHOICE("reward.scorer", reward.scorer, "pointwise", "pointwise|group", "Learned reward models: see one candidate at a time, or the whole group."),
+	CHOICE("reward.scorer", reward.scorer, "pointwise", "pointwise|group", "What the stage fit-reward makes: a model that sees one candidate at a time, or one in which the candidates of a group see each other."),
 	TEXT("reward.model", reward.model, "", "Folder of the reward model that gives the term `model`; empty: the run's own, from the stage fit-reward."),
 	FLOAT("reward.timeout_seconds", reward.timeout_seconds, "2.5", 0.01, 86400, "Wait for a service's answer before asking again."),
 	INT("reward.retries", reward.retries, "3", 0, 1000, "Attempts at that pace before backing off."),
