@@ -7,6 +7,7 @@
 #include "app/run_folder.h"
 #include "app/session.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 
 #include <jansson.h>
@@ -143,6 +144,7 @@ static int run_stage(struct run *r, const char *stage, struct err *e)
 	if (!strcmp(stage, "ppo")) add_roles(r);
 	else process_argument(add(r, stage, stage), "--resume");
 	rc = watch(r, e);
+	FAULT_POINT("run.after_stage", "a stage has ended, the next has not begun");
 	clear(r);
 	return rc;
 }
@@ -188,7 +190,9 @@ static int finish(struct run *r, double seconds, struct err *e)
 	json_decref(j);
 	json_object_set_new(per, "total", json_real(seconds));
 	TRY(session_summary(&s, "seconds", per, e));
+	FAULT_POINT("run.before_digest", "all stages are done, the digest is not in the summary");
 	TRY(put_digest(r, &s, e));
+	FAULT_POINT("run.before_page", "the summary is complete, the page not written");
 	snprintf(html, sizeof html, "%.*s/report.html", PATH_MAX - 32, r->folder);
 	TRY(report_write(runs, 1, html, e));
 	fprintf(stderr, "run: done in %.0f s; report: %s\n", seconds, html);

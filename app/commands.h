@@ -25,6 +25,7 @@ int command_report(int argc, char **argv, struct err *e);
 int command_diff(int argc, char **argv, struct err *e);
 int command_digest(int argc, char **argv, struct err *e);
 int command_bench(int argc, char **argv, struct err *e);
+int command_faults(int argc, char **argv, struct err *e);
 int command_export(int argc, char **argv, struct err *e);
 
 #endif

@@ -31,6 +31,7 @@ static const struct command {
 	{"diff", "Compare two runs: identical up to which step, and the first difference.", command_diff},
 	{"digest", "Print the hash of everything exact in a run.", command_digest},
 	{"bench", "Measure this machine's limits and how near to them the program comes.", command_bench},
+	{"faults", "List the fault points of a test build.", command_faults},
 	{"export", "Write a run's comparisons or metrics as CSV, JSONL or TensorBoard files.", command_export},
 };
 

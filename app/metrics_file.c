@@ -1,6 +1,8 @@
 /* metrics.jsonl; see metrics_file.h. */
 #include "app/metrics_file.h"
 
+#include "core/base/fault.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -42,6 +44,7 @@ void metrics_file_put(struct metrics_file *m, int64_t step, const struct metrics
 		if (isfinite(x->value[i])) fprintf(m->f, ",\"%s\":%.9g", x->name[i], x->value[i]);
 		else fprintf(m->f, ",\"%s\":null", x->name[i]);
 	}
+	FAULT_POINT("metrics_file.within_line", "a line of metrics.jsonl is partly written");
 	fputs("}\n", m->f);
 	fflush(m->f);
 	m->last = step;

@@ -86,7 +86,7 @@ static int rollout_run(struct session *s, const struct role_arguments *a, struct
 	snprintf(folder, sizeof folder, "%.*s/weights-%s", PATH_MAX - 100, s->folder[0] ? s->folder : ".", name);
 	struct worker_options w = {
 		.wire = {.max_message = (size_t)c->net.max_message_mib << 20, .heartbeat_seconds = c->net.heartbeat_seconds}, .learner = learner, .run = "",
-		.name = name, .fingerprint = s->fingerprint, .folder = folder, .model = m, .generate = g, .stop = s->stop, .plant_ulp = a->plant_ulp,
+		.name = name, .fingerprint = s->fingerprint, .folder = folder, .model = m, .generate = g, .stop = s->stop, .plant_ulp = a->plant_ulp, .fetch_weights = (int)c->rollout.fetch_weights,
 		.reward = {.endpoints = services, .timeout_seconds = c->reward.timeout_seconds, .retries = (int)c->reward.retries,
 			   .backoff_max_seconds = c->reward.backoff_max_seconds, .rule = &rule}};
 	rc = worker_run(&w, NULL, e);

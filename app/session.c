@@ -2,6 +2,7 @@
 #include "app/session.h"
 
 #include "app/options.h"
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 
@@ -44,7 +45,7 @@ int session_path(const struct session *s, const char *name, char out[PATH_MAX], 
 static int free_key(const char *name)
 {
 	static const char *const names[] = {"run.name", "run.workers", "run.services", "run.threads", "run.isa", "run.device", "run.keep_checkpoints",
-					    "run.stages", "ppo.micro_batch", "rollout.batch_groups", "rollout.lease_seconds", "reward.timeout_seconds",
+					    "run.stages", "ppo.micro_batch", "rollout.batch_groups", "rollout.lease_seconds", "rollout.fetch_weights", "reward.timeout_seconds",
 					    "reward.retries", "reward.backoff_max_seconds", "reward.batch_groups"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(names[i], name)) return 1;
@@ -123,6 +124,7 @@ static int open_run(struct session *s, const struct session_options *o, struct e
 	char path[PATH_MAX];
 	int rc = 0;
 	TRY(lock_open(&s->lock, s->folder, o->stage, e));
+	FAULT_POINT("session.after_lock", "a stage owns the folder and has done nothing");
 	TRY(session_path(s, "log", path, e));
 	if (log_open_file(path) != 0) TRY(err_set(e, ERR_IO, "cannot write the log %s", path));
 	TRY(session_path(s, "config.yaml", path, e));
@@ -130,8 +132,10 @@ static int open_run(struct session *s, const struct session_options *o, struct e
 	if (s->resumed && !o->resume) TRY(err_set(e, ERR_STATE, "%s holds a run already: --resume goes on with it, another --out starts a new one", s->folder));
 	if (s->resumed) TRY(same_config(s, path, e));
 	else TRY(write_config(s, path, e));
+	FAULT_POINT("session.before_database", "config.yaml is there, the database not opened");
 	TRY(session_path(s, "run.db", path, e));
 	TRY(store_open(&s->store, path, &(struct store_options){.writer = 1, .stage = o->stage}, e));
+	FAULT_POINT("session.before_run", "the database is open, the run's row not put");
 	TRY(put_run(s, e));
 out:
 	return rc;

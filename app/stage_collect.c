@@ -9,6 +9,7 @@
 #include "app/progress.h"
 #include "app/stages.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/group_copy.h"
 #include "policy/model_folder.h"
@@ -78,7 +79,9 @@ static int collect_step(struct collect *t, int64_t step, uint32_t n, struct err 
 		t->groups[i] = &t->group[i];
 	}
 	TRY(generator_run(t->generator, t->request, n, 0, keep, t, t->s.stop, e));
+	FAULT_POINT("collect.before_judge", "groups are generated, none is ranked");
 	TRY(t->judge->score(t->judge->self, t->groups, n, t->score, e));
+	FAULT_POINT("collect.before_record", "groups are ranked, none is recorded");
 	TRY(store_step_begin(t->s.store, (uint64_t)step, 0, e));
 	const float *score = t->score;
 	for (uint32_t i = 0; i < n; score += t->group[i++].size) {

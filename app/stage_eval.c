@@ -4,6 +4,7 @@
 #include "app/options.h"
 #include "app/stages.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "policy/model_folder.h"
 
@@ -29,6 +30,7 @@ static int measure(struct session *s, json_t *out, const char *stage, const char
 	if (p.n == 0) goto out;
 	snprintf(key, sizeof key, n == 1 ? "%s" : "%s_best_of_%d", stage, n);
 	json_object_set_new(out, key, rate_json(&p));
+	FAULT_POINT("eval.before_record", "a model is measured, the measure not recorded");
 	TRY(store_put_eval(s->store, 0, name, p.rate, (uint64_t)p.n, p.low, p.high, e));
 	fprintf(stderr, "eval: %-16s %.1f %% [%.1f, %.1f] of %lld held-out prompts\n", key, 100 * p.rate, 100 * p.low, 100 * p.high, (long long)p.n);
 out:

@@ -8,6 +8,7 @@
 #include "app/progress.h"
 #include "app/stages.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/group_copy.h"
 #include "reward/reward_fit.h"
@@ -161,6 +162,7 @@ static int finish(struct fit *t, struct err *e)
 	reward_fit_evaluate(t->model, t->side[0].list, t->side[0].count < t->side[1].count ? t->side[0].count : t->side[1].count, &fitted);
 	TRY(session_path(&t->s, "models/reward", folder, e));
 	TRY(reward_model_save(t->model, folder, t->s.task->tokenizer, e));
+	FAULT_POINT("fit.before_record", "the reward model is written, its accuracy not recorded");
 	TRY(put_rates(t, &v, &fitted, e));
 	int longer = v.longer > v.shorter, beaten = v.pairs > 0 && v.group_low > 0.5 && v.group_low > (longer ? v.longer : v.shorter);
 	json_t *j = json_pack("{s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:s,s:f,s:b,s:f,s:f,s:I,s:s,s:o,s:o}", "pair_accuracy", v.accuracy, "low", v.low, "high", v.high,

@@ -6,6 +6,7 @@
 #include "app/progress.h"
 #include "app/stages.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "policy/model_folder.h"
@@ -142,6 +143,7 @@ static int finish(struct stage *t, struct err *e)
 	int rc = 0;
 	TRY(session_path(&t->s, "models/ppo", folder, e));
 	TRY(model_folder_write(folder, t->policy, t->s.task->tokenizer, e));
+	FAULT_POINT("ppo.before_summary", "the model is written, the summary not");
 	TRY(store_server_events(t, e));
 	json_t *j = json_pack("{s:I,s:f,s:f,s:f,s:f,s:f}", "steps", (json_int_t)t->learner->step, "seconds", fs_now() - t->began, "kl",
 			      metrics_get(m, "objective/kl"), "reward", metrics_get(m, "objective/scores"), "probs_diff_max", t->probs_diff_max,

@@ -5,6 +5,7 @@
 #include "app/progress.h"
 #include "app/stages.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "policy/checkpoint.h"
@@ -42,6 +43,7 @@ static int save(struct stage *t, struct err *e)
 	TRY(checkpoint_begin(&c, t->s.folder, PLACE, (uint64_t)st->step, e));
 	snprintf(path, sizeof path, "%s/training.safetensors", checkpoint_folder(c));
 	TRY(training_save(sft_optimizer(t->sft), path, e));
+	FAULT_POINT("sft.before_state", "a supervised checkpoint has its weights, not its counters");
 	snprintf(path, sizeof path, "%s/state.json", checkpoint_folder(c));
 	if (json_dump_file(j, path, JSON_COMPACT) != 0) TRY(err_set(e, ERR_IO, "cannot write %s", path));
 	struct checkpoint *done = c;
@@ -63,6 +65,7 @@ static int restore(struct stage *t, struct err *e)
 	struct sft_state *st = sft_state(t->sft);
 	snprintf(path, sizeof path, "%s/training.safetensors", at.path);
 	TRY(training_load(sft_optimizer(t->sft), path, e));
+	FAULT_POINT("sft.within_restore", "a supervised checkpoint is partly read back");
 	snprintf(path, sizeof path, "%s/state.json", at.path);
 	json_t *j = json_load_file(path, 0, NULL), *counts = json_object_get(j, "expert_counts");
 	if (!j) return err_set(e, ERR_FORMAT, "%s is not JSON", path);
@@ -97,6 +100,7 @@ static int train(struct stage *t, struct err *e)
 		}
 		TRY(sft_step(t->sft, &r, e));
 		int last = r.step == c->steps, eval = last || (c->eval_every > 0 && r.step % c->eval_every == 0);
+		FAULT_POINT("sft.before_record", "a supervised step is made in memory only");
 		double heldout = eval ? sft_loss(t->sft, t->s.task->reference, t->s.task->references) : -1;
 		TRY(record(t, &r, heldout, e));
 		if (eval && !last) TRY(save(t, e));
@@ -117,6 +121,7 @@ static int finish(struct stage *t, struct err *e)
 	json_t *j = json_object();
 	TRY(session_path(&t->s, "models/sft", folder, e));
 	TRY(model_folder_write(folder, t->model, t->s.task->tokenizer, e));
+	FAULT_POINT("sft.before_measure", "the supervised model is written, not measured");
 	TRY(session_pass_rate(&t->s, t->model, &p, e));
 	json_object_set_new(j, "steps", json_integer(t->s.config.sft.steps));
 	json_object_set_new(j, "parameters", json_integer(t->model->params.parameters));

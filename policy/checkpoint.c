@@ -128,7 +128,7 @@ int checkpoint_begin(struct checkpoint **out, const char *run, const char *place
 		goto out;
 	}
 	TRY(checkpoint_folder_open(&c->temp, c->dir, c->name, c->where, e));
-	FAULT_POINT("checkpoint.after_begin");
+	FAULT_POINT("checkpoint.after_begin", "an empty temporary folder is there");
 	*out = c;
 	c = NULL;
 out:
@@ -163,12 +163,12 @@ static int put_in_place(const struct checkpoint *c, struct err *e)
 {
 	char name[CHECKPOINT_NAME], aside[CHECKPOINT_NAME];
 	checkpoint_name(name, c->step);
-	int rc = FAULT_ERROR("checkpoint.before_rename", e);
+	int rc = FAULT_ERROR("checkpoint.before_rename", "complete and synced, not in its place", e);
 	if (rc < 0) return rc;
 	if (renameat(c->dir, c->name, c->dir, name) == 0) return 0;
 	if (errno != EEXIST && errno != ENOTEMPTY) return err_set(e, ERR_IO, "cannot rename %s to %s: %s", c->path, name, strerror(errno));
 	if (renameat2(c->dir, c->name, c->dir, name, RENAME_EXCHANGE) == 0) {
-		FAULT_POINT("checkpoint.after_exchange");
+		FAULT_POINT("checkpoint.after_exchange", "exchanged for the one of the same step, which is still there under the temporary name");
 		return checkpoint_remove(c->dir, c->name, c->where, e);
 	}
 	/* A file system without exchange: between the two renames the checkpoint before this one is the newest. */
@@ -194,7 +194,7 @@ static int prune(const struct checkpoint *c, int64_t keep, struct err *e)
 			rc = err_set(e, ERR_IO, "cannot rename %s/%s: %s", c->where, name, strerror(errno));
 			break;
 		}
-		FAULT_POINT("checkpoint.before_remove");
+		FAULT_POINT("checkpoint.before_remove", "an old checkpoint is renamed, nothing of it removed");
 		rc = checkpoint_remove(c->dir, gone, c->where, e);
 	}
 	free(list);
@@ -209,19 +209,19 @@ int checkpoint_commit(struct checkpoint *c, int64_t keep, char hash_hex[HASH_HEX
 	CHECK(keep >= CHECKPOINT_KEEP_MIN, "keep %lld", (long long)keep);
 	TRY(same_folder(c, e));
 	TRY(checkpoint_manifest_write(c->temp, c->path, c->step, hash, e));
-	FAULT_POINT("checkpoint.after_manifest");
+	FAULT_POINT("checkpoint.after_manifest", "the manifest is written, nothing is synced");
 	TRY(checkpoint_sync(c->temp, c->path, e));
 	TRY(put_in_place(c, e));
 	placed = 1;
-	FAULT_POINT("checkpoint.after_rename");
+	FAULT_POINT("checkpoint.after_rename", "in its place, the folder around it not synced");
 	if (fsync(c->dir) != 0) {
 		rc = err_set(e, ERR_IO, "cannot sync %s: %s", c->where, strerror(errno));
 		goto out;
 	}
-	FAULT_POINT("checkpoint.after_parent_sync");
+	FAULT_POINT("checkpoint.after_parent_sync", "in its place for good, old ones not removed");
 	if (hash_hex) memcpy(hash_hex, hash, HASH_HEX);
 	if (prune(c, keep, &trifle) < 0) log_warn("old checkpoints stay: %s", trifle.msg);
-	FAULT_POINT("checkpoint.after_prune");
+	FAULT_POINT("checkpoint.after_prune", "old ones are removed, its row is not in the record");
 out:
 	if (placed) checkpoint_free(c);
 	else checkpoint_abort(c);

@@ -135,13 +135,13 @@ static int each_file(int dir, const char *path, int (*fn)(void *arg, int dir, co
 
 static int entry_add(void *arg, int dir, const char *path, const char *name, struct err *e)
 {
-	FAULT_POINT("checkpoint.before_hash");
+	FAULT_POINT("checkpoint.before_hash", "files are written, one is about to be hashed");
 	return entry_make(arg, dir, path, name, e);
 }
 
 static int manifest_put(int dir, const char *path, const char *text, size_t bytes, struct err *e)
 {
-	int rc = FAULT_ERROR("checkpoint.before_manifest", e);
+	int rc = FAULT_ERROR("checkpoint.before_manifest", "all files are written, there is no manifest", e);
 	if (rc < 0) return rc;
 	int fd = openat(dir, CHECKPOINT_MANIFEST, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0) return err_set(e, ERR_IO, "cannot create %s/%s: %s", path, CHECKPOINT_MANIFEST, strerror(errno));
@@ -151,7 +151,7 @@ static int manifest_put(int dir, const char *path, const char *text, size_t byte
 		if (k < 0 && errno == EINTR) continue;
 		if (k <= 0) rc = err_set(e, ERR_IO, "cannot write %s/%s: %s", path, CHECKPOINT_MANIFEST, strerror(errno));
 		else at += (size_t)k;
-		FAULT_POINT("checkpoint.within_manifest");
+		FAULT_POINT("checkpoint.within_manifest", "half of the manifest is written");
 	}
 	if (close(fd) != 0 && rc == 0) rc = err_set(e, ERR_IO, "cannot write %s/%s: %s", path, CHECKPOINT_MANIFEST, strerror(errno));
 	return rc;
@@ -290,7 +290,7 @@ static int sync_one(void *arg, int dir, const char *path, const char *name, stru
 	uint64_t bytes;
 	int fd, rc;
 	(void)arg;
-	rc = FAULT_ERROR("checkpoint.before_sync", e);
+	rc = FAULT_ERROR("checkpoint.before_sync", "a file of the checkpoint is about to be synced", e);
 	if (rc < 0) return rc;
 	rc = file_open(&fd, &bytes, dir, path, name, e);
 	if (rc < 0) return rc;

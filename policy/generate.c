@@ -5,6 +5,8 @@
  * first private page is a copy of the page where its prompt ends. */
 #include "policy/generate.h"
 
+#include "core/base/fault.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -363,6 +365,7 @@ static int finish_group(struct generator *g, struct flight *f, uint64_t version,
 	out.experts = items > 0 ? experts : NULL;
 	release_pages(g, f);
 	f->request = NULL;
+	FAULT_POINT("generate.after_group", "a group is complete, nobody has it");
 	return sink(arg, &out, e);
 }
 
@@ -401,6 +404,7 @@ int generator_run(struct generator *g, const struct generate_request *requests, 
 		model_forward(g->m, g->acts, &g->batch, &g->cache);
 		sample_pass(g);
 		accept_pass(g);
+		FAULT_POINT("generate.after_token", "each completion under way has one more token");
 		for (int i = 0; i < g->o.batch_groups; i++) {
 			struct flight *f = &g->flights[i];
 			if (!f->request) continue;

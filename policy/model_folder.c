@@ -2,6 +2,7 @@
  * the fields of the shape, for both directions. */
 #include "policy/model_folder.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "policy/model_file.h"
 
@@ -72,10 +73,12 @@ int model_folder_write(const char *folder, const struct model *m, const struct t
 	TRY(fs_mkdirs(folder, e));
 	TRY(join(path, folder, "model.safetensors", e));
 	TRY(model_save(m, path, 1, NULL, e));
+	FAULT_POINT("model_folder.after_weights", "a model's folder has its weights only");
 	TRY(join(path, folder, "tokenizer.json", e));
 	if (t) TRY(tokenizer_save(t, path, e));
 	text = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 	CHECK(text, "out of memory for config.json");
+	FAULT_POINT("model_folder.before_config", "a model's folder has all but config.json");
 	TRY(join(path, folder, "config.json", e));
 	TRY(fs_write_atomic(path, text, strlen(text), e));
 out:

@@ -164,18 +164,18 @@ static int put_all(int fd, struct hash_stream *hash, const char *header, size_t 
 {
 	struct sink sink = {.fd = fd, .hash = hash};
 	off_t total = (off_t)header_bytes;
-	int rc = FAULT_ERROR("safetensors.before_write", e), bad;
+	int rc = FAULT_ERROR("safetensors.before_write", "the temporary file is there, empty", e), bad;
 	if (rc < 0) return rc;
 	for (size_t i = 0; i < n; i++) total += (off_t)list[i].bytes;
 	if (fallocate(fd, 0, 0, total) != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
 		return err_set(e, ERR_IO, "cannot write the %lld bytes of %s: %s", (long long)total, tmp, strerror(errno));
 	bad = sink_add(&sink, header, header_bytes) != 0;
 	for (size_t i = 0; i < n && !bad; i++) {
-		FAULT_POINT("safetensors.before_tensor");
+		FAULT_POINT("safetensors.before_tensor", "some tensors are written");
 		bad = sink_add(&sink, list[i].entry->data, list[i].bytes) != 0;
 	}
 	if (bad || sink_flush(&sink) != 0) return err_set(e, ERR_IO, "cannot write %s: %s", tmp, strerror(errno));
-	return FAULT_ERROR("safetensors.after_write", e);
+	return FAULT_ERROR("safetensors.after_write", "all is written, nothing synced", e);
 }
 
 static int folder_sync(const char *path, struct err *e)
@@ -203,9 +203,9 @@ static int write_file(const char *path, const char *header, size_t header_bytes,
 		rc = err_set(e, ERR_IO, "cannot sync %s: %s", tmp, strerror(errno));
 		goto out;
 	}
-	FAULT_POINT("safetensors.before_rename");
+	FAULT_POINT("safetensors.before_rename", "synced where that was asked, not renamed");
 	if (rename(tmp, path) != 0) rc = err_set(e, ERR_IO, "cannot rename %s to %s: %s", tmp, path, strerror(errno));
-	FAULT_POINT("safetensors.after_rename");
+	FAULT_POINT("safetensors.after_rename", "renamed, the folder not synced");
 out:
 	if (close(fd) != 0 && rc == 0) rc = err_set(e, ERR_IO, "cannot write %s: %s", path, strerror(errno));
 	if (rc < 0) unlink(tmp);

@@ -4,6 +4,7 @@
  * the backward and cost nothing. */
 #include "policy/sft.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/rng.h"
 #include "policy/activations.h"
@@ -152,6 +153,7 @@ int sft_step(struct sft *s, struct sft_report *r, struct err *e)
 		optimizer_block_begin(s->opt);
 		model_backward(s->m, s->acts, &s->batch, &plain, &l, s->opt->block);
 		optimizer_block_end(s->opt);
+		FAULT_POINT("sft.after_block", "a part of a supervised step's gradient is there");
 	}
 	double norm = optimizer_norm(s->opt), lr = optimizer_rate(s->opt, s->state.step);
 	*r = (struct sft_report){.step = s->state.step + 1, .steps = s->c.steps, .loss = loss / (double)targets, .grad_norm = norm, .lr = lr};

@@ -1,6 +1,7 @@
 /* The learner's loop; see loop.h. */
 #include "ppo/loop_internal.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "core/base/rng.h"
@@ -43,6 +44,7 @@ static int collect(struct loop *l, int64_t step, struct err *e)
 		if (o->waiting) o->waiting(o->arg, step, done, total);
 	}
 	ppo_server_close_step(o->server, (uint64_t)step);
+	FAULT_POINT("loop.after_groups", "all groups of a step have come, none is recorded");
 	return 0;
 }
 
@@ -114,12 +116,16 @@ static int step_once(struct loop *l, int64_t step, struct err *e)
 	TRY(behave(l, step, e));
 	TRY(learner_evaluate(learner, l->groups, o->config->ppo.prompts, l->arena, e));
 	learner_prepare(learner);
+	FAULT_POINT("loop.before_update", "a step is evaluated, nothing learned from it");
 	t.evaluated = fs_now();
 	TRY(learner_update(learner, l->arena, e));
+	FAULT_POINT("loop.after_update", "a step's update is made in memory only");
 	TRY(loop_publish(l, step + 1, e));
+	FAULT_POINT("loop.before_metrics", "a step's weights are published, its metrics not recorded");
 	t.updated = fs_now();
 	TRY(put_metrics(l, step, &t, &r.tokens_per_second, e));
 	TRY(measure(l, step + 1, &r.heldout, e));
+	FAULT_POINT("loop.before_report", "a step is recorded and measured, metrics.jsonl not written");
 	r.seconds = fs_now() - t.began;
 	o->report(o->arg, &r);
 	if ((step + 1) % o->config->ppo.checkpoint_every == 0 || step + 1 == o->config->ppo.steps) TRY(loop_save(l, e));

@@ -1,6 +1,7 @@
 /* What the loop keeps on disk: published weights and checkpoints. */
 #include "ppo/loop_internal.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "policy/checkpoint.h"
@@ -51,15 +52,20 @@ int loop_publish(struct loop *l, int64_t version, struct err *e)
 	if (snprintf(folder, sizeof folder, "%s/weights", o->folder) >= (int)sizeof folder - 80) return err_set(e, ERR_RANGE, "path too long: %s", o->folder);
 	TRY(fs_mkdirs(folder, e));
 	remove_version(l, version);
+	FAULT_POINT("publish.before_write", "new weights are about to be written");
 	snprintf(temp, sizeof temp, "%.*s/.new", PATH_MAX - 8, folder);
 	TRY(model_save(o->learner->policy, temp, 0, hash, e));
 	snprintf(path, sizeof path, "%.*s/%08lld-%s.safetensors", PATH_MAX - 64, folder, (long long)version, hash);
+	FAULT_POINT("publish.before_rename", "new weights are written, not under their name");
 	if (rename(temp, path) != 0) TRY(err_set(e, ERR_IO, "cannot rename %s to %s: %s", temp, path, strerror(errno)));
+	FAULT_POINT("publish.before_announce", "new weights have their name, nobody knows of them");
 	TRY(ppo_server_publish(o->server, (uint64_t)version, path, hash, e));
+	FAULT_POINT("publish.after_announce", "new weights may be sampled from");
 	l->published = version;
 	/* steps from version on sample from version - lag at the oldest */
 	for (; l->oldest < version - o->config->ppo.lag; l->oldest++) {
 		ppo_server_retire(o->server, (uint64_t)l->oldest);
+		FAULT_POINT("publish.before_remove", "old weights are retired, their file is still there");
 		remove_version(l, l->oldest);
 	}
 out:
@@ -130,6 +136,7 @@ int loop_save(struct loop *l, struct err *e)
 		TRY(training_save(a->critic_opt, path, e));
 	}
 	TRY(save_lagging(l, checkpoint_folder(c), e));
+	FAULT_POINT("loop.before_state", "a checkpoint has its weights, not its counters");
 	snprintf(path, sizeof path, "%s/state.json", checkpoint_folder(c));
 	if (json_dump_file(j, path, JSON_COMPACT | JSON_REAL_PRECISION(17)) != 0) TRY(err_set(e, ERR_IO, "cannot write %s", path));
 	struct checkpoint *done = c;
@@ -196,6 +203,7 @@ int loop_restore(struct loop *l, struct err *e)
 	if (rc < 0) return rc;
 	snprintf(path, sizeof path, "%s/policy.safetensors", at.path);
 	TRY(training_load(a->policy_opt, path, e));
+	FAULT_POINT("loop.within_restore", "a checkpoint is partly read back");
 	snprintf(path, sizeof path, "%s/critic.safetensors", at.path);
 	if (a->critic_opt) TRY(training_load(a->critic_opt, path, e));
 	snprintf(path, sizeof path, "%s/state.json", at.path);

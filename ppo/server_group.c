@@ -1,4 +1,5 @@
 /* Taking a hand-in: what is checked before a group counts; see server.h. */
+#include "core/base/fault.h"
 #include "core/base/group_copy.h"
 #include "ppo/server_internal.h"
 
@@ -114,7 +115,9 @@ void server_take_group(struct ppo_server *s, const struct wire_frame *f, int w, 
 	if (!t) rc = err_set(&e, ERR_STATE, "step %llu is not open yet", (unsigned long long)g->step);
 	else if (!slot) rc = err_set(&e, ERR_RANGE, "step %llu has no slot %u", (unsigned long long)g->step, g->slot);
 	else rc = check_group(s, t, slot, g, &e);
+	FAULT_POINT("server.before_accept", "a handed-in group is checked, not kept");
 	if (rc == 0) rc = accept(s, w, t, slot, g, now, &e);
+	FAULT_POINT("server.before_got", "a handed-in group is kept in memory, its worker has no answer");
 	if (rc == 0) {
 		answer(s, f, g, 0);
 		return;

@@ -6,6 +6,7 @@
  * without the delay of polling. A worker asks when it has nothing left to do;
  * what it then still holds (an answer that was lost on the way) is free again.
  * A lease runs from the last group its worker handed in. */
+#include "core/base/fault.h"
 #include "ppo/server_internal.h"
 
 #include <stdio.h>
@@ -120,6 +121,7 @@ static int give(struct ppo_server *s, int w, double now)
 	m.lease = (struct message_lease){.step = t->step, .policy_version = t->policy_version, .weights_path = v->path, .weights_bytes = v->map.bytes,
 					 .seconds = s->options.lease_seconds, .count = count, .items = items};
 	memcpy(m.lease.weights_hash, v->hash, HASH_HEX);
+	FAULT_POINT("server.before_lease", "prompts are taken for a worker that does not know yet");
 	if (server_try_send(s, &p->peer, &m) < 0) { /* it comes back with a hello, if it comes back */
 		server_free_leases(s, w, 0);
 		p->info.live = 0;

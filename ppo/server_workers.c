@@ -2,6 +2,7 @@
  * told about it. A worker is its name: one that comes back on another connection
  * (restarted, or after a silence) takes its record over, and what it held is free
  * again. Names of a run are therefore unique. */
+#include "core/base/fault.h"
 #include "ppo/server_internal.h"
 
 #include <string.h>
@@ -71,6 +72,7 @@ void server_take_hello(struct ppo_server *s, const struct wire_frame *f, const s
 	p->seen = fs_now();
 	p->parked = 0;
 	if (!again) server_event(s, PPO_EVENT_JOINED, 0, NULL, w, "");
+	FAULT_POINT("server.before_welcome", "a worker is known, it has no answer");
 	message_init(&reply, s->stopping ? MESSAGE_STOP : MESSAGE_WELCOME, s->run);
 	if (!s->stopping) reply.welcome.version = s->weights ? s->weights->version : 0;
 	server_send(s, &p->peer, &reply);

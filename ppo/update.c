@@ -7,6 +7,7 @@
 #include "ppo/loss.h"
 #include "ppo/work.h"
 
+#include "core/base/fault.h"
 #include "core/base/rng.h"
 
 #include <math.h>
@@ -122,6 +123,7 @@ static int apply(struct learner *l, const struct minibatch *mb, struct update_su
 	l->skipped = 0;
 	double lr = optimizer_rate(l->policy_opt, l->step);
 	if (!(mb->warming && l->critic)) optimizer_update(l->policy_opt, lr, pn);
+	FAULT_POINT("update.within_weights", "a minibatch moved the policy, the critic not yet");
 	if (l->critic) optimizer_update(l->critic_opt, optimizer_rate(l->critic_opt, l->step), cn);
 	model_balance_bias(l->policy, l->work->counts, l->config.ppo.router_bias_rate);
 	u->policy_norm += pn;
@@ -145,6 +147,7 @@ static int minibatch_step(struct learner *l, const struct minibatch *mb, struct 
 			micro_step(l, mb, mb->groups + j, last - j < c->micro_batch ? last - j : c->micro_batch, u);
 		optimizer_block_end(l->policy_opt);
 		if (l->critic) optimizer_block_end(l->critic_opt);
+		FAULT_POINT("update.after_block", "a part of a minibatch's gradient is there");
 	}
 	return apply(l, mb, u, e);
 }

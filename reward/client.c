@@ -1,4 +1,5 @@
 /* Life cycle, sending and waiting of the client; see client.h. */
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "reward/client_internal.h"
@@ -171,6 +172,7 @@ int reward_client_submit(struct reward_client *c, struct group *g, struct arena 
 	c->count++;
 	c->counters.submitted++;
 	rc = client_send(c, p, e);
+	FAULT_POINT("client.after_send", "a group is on its way to a service");
 	if (rc < 0) client_release(c, p);
 	return rc;
 }

@@ -1,6 +1,7 @@
 /* Fitting; see reward_fit.h. */
 #include "reward/reward_fit.h"
 
+#include "core/base/fault.h"
 #include "core/base/rng.h"
 #include "policy/optimizer.h"
 #include "reward/rank_loss.h"
@@ -63,6 +64,7 @@ static double block(struct fit *f, int64_t begin, int64_t end, int64_t size)
 	optimizer_block_begin(f->opt);
 	reward_member_backward(b, f->acts, &f->batch, f->dhead, f->opt->block);
 	optimizer_block_end(f->opt);
+	FAULT_POINT("fit.after_block", "a part of a step's gradient of the reward model is there");
 	return loss;
 }
 
@@ -97,6 +99,7 @@ static int fit_member(struct fit *f, struct reward_fit_report *r, struct err *e)
 			if (f->o->stop && atomic_load(f->o->stop)) TRY(err_set(e, ERR_STOPPED, "stopped while fitting the reward model; --resume fits it anew"));
 			r->step++;
 			TRY(step(f, i, i + c->batch < f->n ? i + c->batch : f->n, r, e));
+			FAULT_POINT("fit.after_step", "a step of the reward model is made in memory only");
 			if (f->o->report) TRY(f->o->report(f->o->arg, r, e));
 		}
 	}

@@ -2,6 +2,7 @@
  * interleaved by poll, so that a program that answers line by line and one that
  * reads all first both work, whatever the pipes hold. The protocol is in
  * docs/messages.md. */
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/hash.h"
 #include "core/base/log.h"
@@ -194,11 +195,13 @@ static int talk(struct command *c, struct round *r, const char **why, struct err
 		if (k <= 0) continue;
 		if (p[1].revents) {
 			ssize_t n = child_write(&c->child, c->input.data + c->written, c->input.bytes - c->written);
+			FAULT_POINT("command.after_write", "groups, or a part of one, are written to the reward command");
 			if (n > 0) c->written += (size_t)n;
 			else if (n < 0 && errno != EAGAIN && errno != EINTR) c->written = c->input.bytes; /* it reads no more; its output may still come */
 		}
 		if (!p[0].revents) continue;
 		uint32_t before = r->open;
+		FAULT_POINT("command.before_read", "the reward command has written a line, or a part of one");
 		int rc = read_lines(c, r, e);
 		if (rc < 0) return rc;
 		if (rc == 0) {

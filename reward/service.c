@@ -4,6 +4,7 @@
  * queues, which is the back-pressure on a client that floods. */
 #include "reward/service.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "reward/service_cache.h"
@@ -269,11 +270,16 @@ int reward_service_step(struct reward_service *s, double seconds, struct err *e)
 		take_frame(s, &f);
 	}
 	if (s->fresh_count) {
+		FAULT_POINT("service.before_score", "a service has taken groups and scored none");
 		s->counters.batches++;
 		score_part(s, 0, s->fresh_count);
+		FAULT_POINT("service.before_answer", "groups are scored, nobody has an answer");
 	}
 	for (uint32_t w = 0; w < s->waiting; w++)
-		if (s->waiters[w].entry) send_bytes(s, &s->waiters[w].peer, s->waiters[w].entry->answer, s->waiters[w].entry->bytes);
+		if (s->waiters[w].entry) {
+			send_bytes(s, &s->waiters[w].peer, s->waiters[w].entry->answer, s->waiters[w].entry->bytes);
+			FAULT_POINT("service.after_answer", "one of those who wait has an answer");
+		}
 	return (int)taken;
 }
 

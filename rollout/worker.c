@@ -1,4 +1,5 @@
 /* Joining and asking; see worker.h. */
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "rollout/worker_internal.h"
@@ -80,6 +81,7 @@ static int try_join(struct worker *w, double seconds, struct err *e)
 		}
 		if (m.type == MESSAGE_WELCOME) {
 			if (!w->run[0]) memcpy(w->run, m.run, sizeof w->run);
+			FAULT_POINT("worker.after_join", "a worker is welcome and has asked for nothing");
 			log_info("WORKER %s joined run %s", w->options.name, w->run);
 			return 1;
 		}
@@ -128,7 +130,10 @@ static int ask(struct worker *w, struct err *e)
 		}
 		rc = worker_receive(w, left, &m, e);
 		if (rc != 0) break;
-		if (m.type == MESSAGE_LEASE) return worker_do_lease(w, &m.lease, e);
+		if (m.type == MESSAGE_LEASE) {
+			FAULT_POINT("worker.after_lease", "a worker has prompts and has done nothing");
+			return worker_do_lease(w, &m.lease, e);
+		}
 		if (m.type == MESSAGE_WAIT) return pause_for(w, m.wait.seconds < 5 ? m.wait.seconds : 5, e);
 		if (m.type == MESSAGE_REFUSE && strcmp(m.refuse.about, "ask") == 0) {
 			log_info("WORKER %s: joining again: %s", w->options.name, m.refuse.reason);
@@ -144,6 +149,7 @@ static void say_bye(struct worker *w)
 	struct err e;
 	struct message m;
 	if (!w->socket || !w->run[0]) return;
+	FAULT_POINT("worker.before_bye", "a worker that ends has not said so");
 	message_init(&m, MESSAGE_BYE, w->run);
 	if (worker_send(w, &m, &e) < 0) log_debug("bye not sent: %s", e.msg);
 }

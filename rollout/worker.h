@@ -38,6 +38,7 @@ struct worker_options {
 	double backoff_min_seconds, backoff_max_seconds; /* 0: 1 and 32 */
 	double silence_seconds;        /* of the learner, after which it is joined anew; 0: 10 */
 	double resend_seconds;         /* a group without `got` is sent again; 0: 2 */
+	int fetch_weights;             /* over the wire even where the learner's file can be read */
 	int plant_ulp;                 /* for tests of the learner's check: one weight is one ulp off after each load */
 };
 

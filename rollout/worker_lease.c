@@ -1,6 +1,7 @@
 /* A lease from its weights to the last `got`. While the generator runs, each
  * group it finishes is submitted for scoring, and what has come back meanwhile is
  * passed on; the rest is waited for afterwards. */
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/group_copy.h"
 #include "core/base/log.h"
@@ -65,7 +66,10 @@ static int hand_in(struct worker *w, struct hand *h, struct err *e)
 	m.group = h->group;
 	h->state = HAND_SENT;
 	h->sent = fs_now();
-	return worker_send(w, &m, e);
+	FAULT_POINT("worker.before_hand_in", "a group is scored, not handed in");
+	int rc = worker_send(w, &m, e);
+	FAULT_POINT("worker.after_hand_in", "a group is handed in, nobody said got");
+	return rc;
 }
 
 /* Passes on what the services have scored, waiting for one up to `seconds`. */
@@ -90,6 +94,7 @@ static void take_answer(struct worker *w, const struct message *m)
 	if (m->type == MESSAGE_GOT) {
 		struct hand *h = find_hand(w, m->got.step, m->got.slot);
 		if (!h || h->state != HAND_SENT) return;
+		FAULT_POINT("worker.after_got", "the learner has a group, its worker has not noted it");
 		h->state = HAND_DONE;
 		w->finished++;
 		w->counters.groups++;
@@ -125,6 +130,7 @@ static int take_group(void *arg, const struct group *g, struct err *e)
 	int rc = group_copy(&h->group, g, w->lease_arena, e);
 	if (rc < 0) return rc;
 	h->state = HAND_SCORING;
+	FAULT_POINT("worker.before_scoring", "a group is generated, not sent for scoring");
 	rc = w->client ? reward_client_submit(w->client, &h->group, w->lease_arena, e) : hand_in(w, h, e);
 	if (rc == 0) rc = pass_on(w, 0, e);
 	if (rc == 0) rc = hear(w, 0, e);

@@ -1,5 +1,6 @@
 /* A lease's weights into the model: from the learner's file when it is here and
  * whole, else in chunks over the wire. */
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "core/wire/transfer.h"
@@ -78,7 +79,7 @@ int worker_load(struct worker *w, struct err *e)
 	const char *path = l->weights_path;
 	double start = fs_now();
 	if (w->loaded && w->version == l->policy_version && strcmp(w->hash, l->weights_hash) == 0) return TURN_GO_ON;
-	int rc = check_file(path, l, e);
+	int rc = w->options.fetch_weights ? err_set(e, ERR_NOT_FOUND, "rollout.fetch_weights asks for it") : check_file(path, l, e);
 	if (rc < 0) {
 		log_info("WORKER %s: fetching weights version %llu: %s", w->options.name, (unsigned long long)l->policy_version, e->msg);
 		rc = fetch(w, e);
@@ -89,6 +90,7 @@ int worker_load(struct worker *w, struct err *e)
 	rc = model_load(w->options.model, path, 0, e);
 	if (rc == 0 && w->options.plant_ulp) rc = plant(w, e);
 	if (rc < 0) return rc;
+	FAULT_POINT("worker.after_weights", "a worker has the weights of its lease and has generated nothing");
 	w->loaded = 1;
 	w->bad_loads = 0;
 	w->version = l->policy_version;

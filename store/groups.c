@@ -87,7 +87,7 @@ int store_put_group(struct store *s, const struct group *g, struct err *e)
 		TRY(put_candidate(s, g, i, at, e));
 		at += g->length[i];
 	}
-	FAULT_POINT("store.within_step");
+	FAULT_POINT("store.within_step", "some groups of a step are put, the transaction is open");
 	s->last_slot = g->slot;
 	s->groups++;
 	if (g->reward) {

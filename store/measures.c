@@ -61,9 +61,9 @@ int store_put_metrics(struct store *s, uint64_t step, const char *const *names, 
 	for (size_t i = 0; i < n && rc == 0; i++)
 		if (!stored || !is_timed(names[i])) rc = put_metric(s, step, names[i], values[i], stored ? PUT_COMPARE : PUT_INSERT, e);
 	if (rc == 0) rc = stored ? metrics_none_missing(s, step, names, n, e) : put_metric(s, step, "timing/wall", store_wall_time(), PUT_INSERT, e);
-	if (rc == 0) rc = FAULT_ERROR("store.before_metrics_commit", e);
+	if (rc == 0) rc = FAULT_ERROR("store.before_metrics_commit", "a step's metrics are put, before COMMIT", e);
 	rc = store_transaction_end(s, rc, e);
-	FAULT_POINT("store.after_metrics_commit");
+	FAULT_POINT("store.after_metrics_commit", "a step's metrics are committed");
 out:
 	return rc;
 }

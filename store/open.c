@@ -189,8 +189,9 @@ static int schema_create(struct store *s, struct err *e)
 	TRY(store_sql_run(s, "BEGIN IMMEDIATE", e));
 	TRY(store_sql_run(s, (const char *)store_schema_sql, e));
 	TRY(store_sql_run(s, ids, e));
-	FAULT_POINT("store.within_create");
+	FAULT_POINT("store.within_create", "the tables of a new database are made, before COMMIT");
 	TRY(store_sql_run(s, "COMMIT", e));
+	FAULT_POINT("store.after_create", "a new database has its tables and nothing else");
 out:
 	if (rc < 0 && !sqlite3_get_autocommit(s->db)) sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 	return rc;
@@ -221,7 +222,6 @@ int store_migrate(struct store *s, int from, int to, const struct migration *lis
 	char version[48];
 	int rc;
 	TRY(backup_make(s, from, e));
-	FAULT_POINT("store.after_backup");
 	TRY(store_sql_run(s, "PRAGMA foreign_keys=0; BEGIN IMMEDIATE", e));
 	for (int v = from; v < to; v++) {
 		const struct migration *m = list;

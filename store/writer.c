@@ -78,8 +78,13 @@ int store_put_alone(struct store *s, enum table_id id, const struct cell *cells,
 	if (rc < 0) return rc;
 	rc = store_stage_ensure(s, e);
 	if (rc == 0) rc = store_row_put(s, id, cells, mode, e);
-	if (own) return store_transaction_end(s, rc, e);
-	if (rc < 0) store_transaction_abort(s);
+	if (!own) {
+		if (rc < 0) store_transaction_abort(s);
+		return rc;
+	}
+	FAULT_POINT("store.before_row_commit", "an event, a checkpoint or an evaluation is put, before COMMIT");
+	rc = store_transaction_end(s, rc, e);
+	FAULT_POINT("store.after_row_commit", "an event, a checkpoint or an evaluation is committed");
 	return rc;
 }
 
@@ -134,6 +139,7 @@ int store_put_prompts(struct store *s, const struct store_prompt *p, size_t n, s
 		struct cell cells[] = { cell_int(p[i].prompt), cell_text(p[i].text), cell_text(hash), cell_text(p[i].extra) };
 		rc = store_row_put(s, TABLE_PROMPTS, cells, stored ? PUT_COMPARE : PUT_INSERT, e);
 	}
+	FAULT_POINT("store.before_prompts_commit", "the run's prompts are put, before COMMIT");
 	return store_transaction_end(s, rc, e);
 }
 
@@ -187,10 +193,10 @@ int store_step_commit(struct store *s, struct err *e)
 			rc = err_set(e, ERR_MISMATCH, "%s: the replay differs from the record in table groups, stage %s, step %llu: %lld groups were "
 			             "stored, now %lld", s->path, s->stage, (unsigned long long)s->step, (long long)stored, (long long)s->groups);
 	}
-	if (rc == 0) rc = FAULT_ERROR("store.before_step_commit", e);
+	if (rc == 0) rc = FAULT_ERROR("store.before_step_commit", "all groups of a step are put, before COMMIT", e);
 out:
 	rc = store_transaction_end(s, rc, e);
 	s->in_step = 0;
-	FAULT_POINT("store.after_step_commit");
+	FAULT_POINT("store.after_step_commit", "a step's groups are committed, nothing is learned from them");
 	return rc;
 }

@@ -32,8 +32,9 @@ class Finished:
         self.status, self.out, self.err = status, out, err
 
 
-def tenfold(*arguments, timeout=PATIENCE):
-    p = subprocess.run([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, text=True, errors="replace")
+def tenfold(*arguments, timeout=PATIENCE, environment=None):
+    p = subprocess.run([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, text=True, errors="replace",
+                       env={**os.environ, **(environment or {})})
     return Finished(p.returncode, p.stdout, p.stderr)
 
 

@@ -99,6 +99,7 @@ static const struct config_key table[] = {
 	TEXT("rollout.stop", rollout.stop, "", "Text that ends a completion; empty: only the end token does."),
 	INT("rollout.batch_groups", rollout.batch_groups, "32", 1, 65536, "Groups that one worker decodes together."),
 	FLOAT("rollout.lease_seconds", rollout.lease_seconds, "60", 0.1, 86400, "Time after which a leased prompt that has not come back goes to another worker."),
+	BOOL("rollout.fetch_weights", rollout.fetch_weights, "false", "Workers fetch weights over the wire even where they can read the learner's file."),
 
 	TEXT("reward.terms", reward.terms, "verifier:1.0", "Weighted sum of named terms, \"name:weight, name:weight\"; a name alone has weight 1; each is logged."),
 	TEXT("reward.command", reward.command, "", "Program for the term `command`: JSONL on stdin, one line of scores a group on stdout."),

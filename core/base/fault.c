@@ -3,6 +3,7 @@
  * program without any point links too. */
 #include "core/base/fault.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -81,7 +82,7 @@ size_t fault_list(struct fault_info *out, size_t max)
 	size_t n = site_count();
 	for (size_t i = 0; i < n && i < max; i++) {
 		const struct fault_site *s = site_at(i);
-		out[i] = (struct fault_info){s->name, s->file, s->line, s->can_fail};
+		out[i] = (struct fault_info){s->name, s->meaning, s->file, s->line, s->can_fail};
 	}
 	return n;
 }
@@ -121,6 +122,17 @@ static void note(const char *what, const char *name)
 	close(fd);
 }
 
+/* 1 when this process is the one that acts. */
+static int acts_here(void)
+{
+	const char *path = getenv("TENFOLD_FAULT_ONCE");
+	if (!path || !*path) return 1;
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	CHECK(fd >= 0 || errno == EEXIST, "cannot create TENFOLD_FAULT_ONCE=%s", path);
+	if (fd >= 0) close(fd);
+	return fd >= 0;
+}
+
 int fault_pass(struct fault_site *site, struct err *e)
 {
 	unsigned pass = __atomic_add_fetch(&site->passes, 1, __ATOMIC_RELAXED);
@@ -131,7 +143,7 @@ int fault_pass(struct fault_site *site, struct err *e)
 	struct order o;
 	struct err bad;
 	CHECK(order_parse(&o, text, &bad) == 0, "%s", bad.msg);
-	if (pass != o.nth) return 0;
+	if (pass != o.nth || !acts_here()) return 0;
 	note(action_name[o.action], site->name);
 	if (o.action == ACTION_ERROR) {
 		CHECK(site->can_fail, "TENFOLD_FAULT=%s: no error can be returned there", text);

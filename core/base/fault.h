@@ -2,19 +2,22 @@
  * stand still or to fail, so that "killed between write and rename" is a test
  * and not a hope, and the share of points killed at is countable.
  *
- * FAULT_POINT("file.before_rename") marks a place; FAULT_ERROR("file.write", e)
- * marks one where the caller can take an error: it is 0, or fills *e and is
- * negative. Both vanish unless TENFOLD_FAULTS is defined. Each point adds itself
- * to a linker section, so the list of points is the list of what is compiled
- * in: nobody keeps it by hand. Names are unique in the program.
+ * FAULT_POINT("file.before_rename", "synced, not renamed") marks a place and says
+ * what is and what is not done there; FAULT_ERROR("file.write", "…", e) marks one
+ * where the caller can take an error: it is 0, or fills *e and is negative. Both
+ * vanish unless TENFOLD_FAULTS is defined. Each point adds itself to a linker
+ * section, so the list of points (`tenfold faults`) is the list of what is
+ * compiled in: nobody keeps it by hand. Names are unique in the program.
  *
- * In such a build two environment variables are read at every passage:
+ * In such a build three environment variables are read at every passage:
  *   TENFOLD_FAULT=name[:nth[:kill|stop|error]]  what happens at the nth (1)
  *     passage through that point in this process: SIGKILL (the default), SIGSTOP
  *     until someone sends SIGCONT, or an error returned. `error` at a point
  *     that cannot return one aborts: a test that asks for it is wrong.
  *   TENFOLD_FAULT_LOG=file  collects "pass NAME" at the first passage of a
- *     process and "kill|stop|error NAME" before it acts; lines are appended whole. */
+ *     process and "kill|stop|error NAME" before it acts; lines are appended whole.
+ *   TENFOLD_FAULT_ONCE=file  of all processes that see it only one acts: the one
+ *     that creates the file. So what is killed can be started again. */
 #ifndef TENFOLD_BASE_FAULT_H
 #define TENFOLD_BASE_FAULT_H
 
@@ -23,13 +26,13 @@
 #include <stddef.h>
 
 struct fault_site {
-	const char *name, *file;
+	const char *name, *meaning, *file;
 	int line, can_fail;
 	unsigned passes;
 };
 
 struct fault_info {
-	const char *name, *file;
+	const char *name, *meaning, *file;
 	int line;
 	int can_fail; /* 1: `error` is possible there */
 };
@@ -47,22 +50,22 @@ void fault_reset(void);
 int fault_pass(struct fault_site *site, struct err *e);
 
 #ifdef TENFOLD_FAULTS
-#define FAULT_SITE_(label, fails)                                                                                      \
-	static struct fault_site fault_here_ = {label, __FILE__, __LINE__, fails, 0};                                  \
+#define FAULT_SITE_(label, what, fails)                                                                                \
+	static struct fault_site fault_here_ = {label, what, __FILE__, __LINE__, fails, 0};                            \
 	static struct fault_site *const fault_entry_ __attribute__((section("tenfold_faults"), used)) = &fault_here_
-#define FAULT_POINT(label)                                                                                             \
+#define FAULT_POINT(label, what)                                                                                       \
 	do {                                                                                                           \
-		FAULT_SITE_(label, 0);                                                                                 \
+		FAULT_SITE_(label, what, 0);                                                                           \
 		(void)fault_pass(&fault_here_, NULL);                                                                  \
 	} while (0)
-#define FAULT_ERROR(label, e)                                                                                          \
+#define FAULT_ERROR(label, what, e)                                                                                    \
 	__extension__({                                                                                                \
-		FAULT_SITE_(label, 1);                                                                                 \
+		FAULT_SITE_(label, what, 1);                                                                           \
 		fault_pass(&fault_here_, (e));                                                                         \
 	})
 #else
-#define FAULT_POINT(label) ((void)0)
-#define FAULT_ERROR(label, e) ((void)(e), 0)
+#define FAULT_POINT(label, what) ((void)0)
+#define FAULT_ERROR(label, what, e) ((void)(e), 0)
 #endif
 
 #endif

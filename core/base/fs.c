@@ -1,6 +1,8 @@
 /* Files and folders; see fs.h. */
 #include "core/base/fs.h"
 
+#include "core/base/fault.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -104,9 +106,14 @@ int fs_write_atomic(const char *path, const void *data, size_t bytes, struct err
 	if (snprintf(tmp, sizeof tmp, "%s.tmp.%d", path, (int)getpid()) >= (int)sizeof tmp) return err_set(e, ERR_RANGE, "path too long: %s", path);
 	int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0) return err_set(e, ERR_IO, "cannot create %s: %s", tmp, strerror(errno));
-	int bad = write_all(fd, data, bytes) != 0 || fsync(fd) != 0, why = errno;
+	FAULT_POINT("fs.before_write", "the temporary file is there, empty");
+	int bad = write_all(fd, data, bytes) != 0, why = errno;
+	FAULT_POINT("fs.before_sync", "written, not synced");
+	if (!bad && fsync(fd) != 0) bad = 1, why = errno;
 	if (close(fd) != 0 && !bad) bad = 1, why = errno;
+	FAULT_POINT("fs.before_rename", "synced, not renamed");
 	if (!bad && rename(tmp, path) != 0) bad = 1, why = errno;
+	FAULT_POINT("fs.after_rename", "renamed, the folder not synced");
 	if (bad) {
 		unlink(tmp);
 		return err_set(e, ERR_IO, "cannot write %s: %s", path, strerror(why));

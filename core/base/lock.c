@@ -106,7 +106,7 @@ int lock_open(struct lock **out, const char *run, const char *role, struct err *
 		if (still_there(fd, path)) break;
 		close(fd); /* someone replaced the file between open and flock: the new one counts */
 	}
-	FAULT_POINT("lock.before_owner");
+	FAULT_POINT("lock.before_owner", "the folder is locked, the owner is not written");
 	if (owner_write(fd, role) != 0) {
 		rc = err_set(e, ERR_IO, "cannot write the lock %s: %s", path, strerror(errno));
 		goto out;

@@ -7,6 +7,7 @@
  * two annotations say that a frame handed over was written before it is read. */
 #include "core/wire/socket.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 
 #include <errno.h>
@@ -202,7 +203,9 @@ int wire_send(struct wire_socket *s, const struct wire_peer *peer, const void *d
 		               s->wire->options.max_message);
 	HANDED_OVER(s->wire);
 	if (peer && send_part(s, peer->id, peer->bytes, ZMQ_SNDMORE) < 0) return send_error(s, e);
+	if (peer) FAULT_POINT("wire.between_parts", "the peer's name is sent, the message not");
 	if (send_part(s, data, bytes, 0) < 0) return send_error(s, e);
+	FAULT_POINT("wire.after_send", "a message is in the queue, perhaps partly on its way");
 	return 0;
 }
 
@@ -271,7 +274,11 @@ int wire_receive(struct wire_socket *s, double seconds, struct wire_frame *frame
 	for (;;) {
 		if (stopped(s->wire)) return err_set(e, ERR_STOPPED, "stopped while waiting for messages at %s", s->endpoint);
 		int rc = receive_frame(s, frame, e);
-		if (rc != 0) return rc < 0 ? rc : 0;
+		if (rc < 0) return rc;
+		if (rc > 0) {
+			FAULT_POINT("wire.after_receive", "a message is taken from the queue and not looked at");
+			return 0;
+		}
 		rc = wait_items(s->wire, &item, 1, end, e);
 		if (rc < 0) return rc;
 	}

@@ -2,6 +2,7 @@
  * enough to fill a link of 10 Gbit/s and 1.5 ms, little enough to bound memory. */
 #include "core/wire/transfer.h"
 
+#include "core/base/fault.h"
 #include "core/base/fs.h"
 
 #include <errno.h>
@@ -88,8 +89,10 @@ static int finish(struct transfer *t, struct err *e)
 	if (strcmp(hash, t->hash) != 0)
 		return err_set(e, ERR_MISMATCH, "weights version %llu arrived with hash %s instead of %s: fetch them again",
 		               (unsigned long long)t->version, hash, t->hash);
-	if (fsync(t->fd) != 0 || rename(t->part, t->path) != 0)
-		return err_set(e, ERR_IO, "cannot finish %s: %s", t->path, strerror(errno));
+	int bad = fsync(t->fd) != 0;
+	FAULT_POINT("transfer.before_rename", "fetched weights are whole and synced, not renamed");
+	if (bad || rename(t->part, t->path) != 0) return err_set(e, ERR_IO, "cannot finish %s: %s", t->path, strerror(errno));
+	FAULT_POINT("transfer.after_rename", "fetched weights are in their place, the folder not synced");
 	t->done = 1;
 	strcpy(folder, t->path);
 	char *slash = strrchr(folder, '/');
@@ -115,6 +118,7 @@ int transfer_take(struct transfer *t, const struct message_weights_chunk *c, str
 		if (n < 0) return err_set(e, ERR_IO, "cannot write %s: %s", t->part, strerror(errno));
 		at += (size_t)n;
 	}
+	FAULT_POINT("transfer.after_chunk", "a chunk of the weights is written");
 	hash_stream_add(t->stream, c->data, c->bytes);
 	t->have += c->bytes;
 	if (t->asked < t->have) t->asked = t->have;
