@@ -23,6 +23,7 @@ struct fit {
 	struct optimizer *opt;
 	struct activations *acts;
 	struct batch batch;
+	struct distinct distinct; /* of the batch */
 	uint32_t *order;         /* [n], of the epoch */
 	float *head, *dhead;     /* [FIT_BLOCK·GROUP_MAX] */
 	int64_t longest;         /* tokens of a sequence */
@@ -45,13 +46,12 @@ static double block(struct fit *f, int64_t begin, int64_t end, int64_t size)
 	const struct group *groups[FIT_BLOCK];
 	double loss = 0, score[GROUP_MAX], dscore[GROUP_MAX];
 	batch_reset(&f->batch, f->longest / KV_PAGE + 1);
-	for (int64_t i = begin; i < end; i++) {
-		const struct group *g = groups[i - begin] = f->groups[f->order[i]];
-		batch_add(&f->batch, g->tokens, g->prompt_tokens, g->length, g->size, BATCH_LAST, -1, 0, 0);
-	}
+	for (int64_t i = begin; i < end; i++) groups[i - begin] = f->groups[f->order[i]];
+	distinct_add(&f->distinct, &f->batch, groups, (uint32_t)(end - begin), !f->m->group);
 	batch_upload(&f->batch);
 	model_forward(b->model, f->acts, &f->batch, NULL);
 	reward_member_heads(b, f->acts, &f->batch, groups, (uint32_t)(end - begin), f->head);
+	distinct_expand(&f->distinct, f->head);
 	int64_t at = 0;
 	for (int64_t i = begin; i < end; i++) {
 		const struct ranked_group *r = &f->g[f->order[i]];
@@ -61,6 +61,7 @@ static double block(struct fit *f, int64_t begin, int64_t end, int64_t size)
 		for (uint32_t c = 0; c < n; c++) f->dhead[at + c] = (float)(dscore[c] * b->gain / (double)size);
 		at += n;
 	}
+	distinct_fold(&f->distinct, f->dhead);
 	optimizer_block_begin(f->opt);
 	reward_member_backward(b, f->acts, &f->batch, f->dhead, f->opt->block);
 	optimizer_block_end(f->opt);
@@ -134,6 +135,7 @@ int reward_fit(struct reward_model *m, const struct ranked_group *g, uint32_t n,
 	for (f.member = 0; f.member < m->members; f.member++) TRY(fit_member(&f, &r, e));
 out:
 	batch_close(&f.batch);
+	distinct_close(&f.distinct);
 	free(f.groups);
 	free(f.order);
 	free(f.head);

@@ -36,6 +36,7 @@ void reward_model_close(struct reward_model *m)
 		model_close(m->member[i].model);
 	}
 	batch_close(&m->batch);
+	distinct_close(&m->distinct);
 	free(m->head);
 	free(m);
 }
@@ -230,12 +231,12 @@ void reward_model_heads(struct reward_model *m, uint32_t member, const struct gr
 			if (longest(groups[end]) > most) most = longest(groups[end]);
 		}
 		batch_reset(&m->batch, most / KV_PAGE + 1);
-		for (uint32_t k = i; k < end; k++)
-			batch_add(&m->batch, groups[k]->tokens, groups[k]->prompt_tokens, groups[k]->length, groups[k]->size, BATCH_LAST, -1, 0, 0);
+		distinct_add(&m->distinct, &m->batch, groups + i, end - i, !m->group);
 		batch_upload(&m->batch);
 		model_forward(b->model, b->acts, &m->batch, NULL);
 		reward_member_heads(b, b->acts, &m->batch, groups + i, end - i, head);
-		head += m->batch.outs;
+		distinct_expand(&m->distinct, head);
+		for (uint32_t k = i; k < end; k++) head += groups[k]->size;
 	}
 }
 

@@ -19,6 +19,7 @@
 #include "core/base/group.h"
 #include "policy/model.h"
 #include "policy/tokenizer.h"
+#include "reward/distinct.h"
 #include "reward/group_block.h"
 #include "reward/scorer.h"
 
@@ -38,6 +39,7 @@ struct reward_model {
 	uint32_t members;
 	struct reward_member member[REWARD_MEMBERS_MAX];
 	struct batch batch;
+	struct distinct distinct; /* of the batch */
 	float *head; /* [room] */
 	size_t room;
 	char version[GROUP_VERSION]; /* "" until saved or opened */

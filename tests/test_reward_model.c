@@ -116,6 +116,37 @@ static void test_head_is_read_at_the_last_token(void **state)
 	reward_model_close(m);
 }
 
+static void test_equal_completions_are_computed_once(void **state)
+{
+	struct world *w = *state;
+	/* completions: a, b, a, (empty), ab, (empty), a — four different ones */
+	int32_t tokens[] = {5, 6, /* prompt */ 7, 8, 7, /* ab: */ 7, 8, 7};
+	struct group g = {.size = 7, .prompt_tokens = 2, .length = {1, 1, 1, 0, 2, 0, 1}, .tokens = tokens}, other = w->g[1].group;
+	const struct group *groups[] = {&other, &g};
+	struct distinct d = {0};
+	struct batch b;
+	batch_open(&b, w->backend);
+	batch_reset(&b, 4);
+	distinct_add(&d, &b, groups, 2, 1);
+	assert_int_equal(d.count[1], 4);
+	assert_int_equal(b.outs, d.count[0] + 4);
+	const uint8_t of[] = {0, 1, 0, 2, 3, 2, 0};
+	assert_memory_equal(d.of[1], of, sizeof of);
+	float v[GROUP_MAX] = {0};
+	const float want[] = {10, 20, 10, 30, 40, 30, 10}, fold[] = {1 + 4 + 64, 2, 8 + 32, 16};
+	for (uint32_t i = 0; i < 4; i++) v[d.count[0] + i] = (float)(10 * (i + 1));
+	distinct_expand(&d, v);
+	assert_memory_equal(v + other.size, want, sizeof want);
+	for (uint32_t i = 0; i < 7; i++) v[other.size + i] = (float)(1 << i);
+	distinct_fold(&d, v);
+	assert_memory_equal(v + d.count[0], fold, sizeof fold);
+	batch_reset(&b, 4);
+	distinct_add(&d, &b, groups, 2, 0);
+	assert_int_equal(b.outs, other.size + 7);
+	distinct_close(&d);
+	batch_close(&b);
+}
+
 static void test_a_score_depends_on_its_completion_alone(void **state)
 {
 	struct world *w = *state;
@@ -298,6 +329,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_head_is_read_at_the_last_token, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_equal_completions_are_computed_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_score_depends_on_its_completion_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_normalised, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fit_learns_and_repeats, setup, teardown),
