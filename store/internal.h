@@ -59,8 +59,21 @@ static inline struct cell cell_none(void) { return (struct cell){ .null = 1 }; }
 /* NaN becomes NULL, -0.0 becomes 0.0: what SQLite makes of them. */
 static inline struct cell cell_real(double d) { return (struct cell){ .null = isnan(d), .d = d == 0 ? 0 : d }; }
 
+struct migration;
+
+/* What a file of this room is: open.c opens each kind in the same way. */
+struct store_kind {
+	int application, version;      /* application_id, user_version */
+	const char *what;              /* "a run": who writes it, for messages */
+	const char *schema;            /* SQL */
+	const char *synchronous;       /* NORMAL, FULL */
+	const struct migration *migrations;
+};
+extern const struct store_kind store_kind_run;
+
 struct store {
 	struct sqlite3 *db;
+	const struct store_kind *kind;
 	char *path;
 	int writer, lock_fd;
 	char stage[STORE_STAGE];
@@ -92,6 +105,11 @@ void store_row_format(const struct table *t, const struct cell *key, char *out, 
 int store_row_put(struct store *s, enum table_id id, const struct cell *cells, enum put_mode mode, struct err *e);
 
 /* open.c */
+/* The file of s->kind at s->path: to write (with the lock; created or migrated), or to read. */
+int store_file_write(struct store *s, struct err *e);
+int store_file_read(struct store *s, struct err *e);
+/* Closes what these opened. */
+void store_file_close(struct store *s);
 int store_sql_error(struct store *s, int rc, struct err *e, const char *what);
 int store_sql_run(struct store *s, const char *sql, struct err *e);
 int store_sql_prepare(struct store *s, struct sqlite3_stmt **q, const char *sql, struct err *e);

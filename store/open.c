@@ -32,6 +32,8 @@ enum { CHECK_LIMIT_MIB = 256 };
 
 static const struct migration store_migrations[] = { { 0, NULL } };
 
+const struct store_kind store_kind_run = { STORE_APPLICATION, STORE_VERSION, "a run", (const char *)store_schema_sql, "NORMAL", store_migrations };
+
 double store_wall_time(void)
 {
 	struct timespec t;
@@ -73,7 +75,7 @@ int store_sql_error(struct store *s, int rc, struct err *e, const char *what)
 int store_sql_run(struct store *s, const char *sql, struct err *e)
 {
 	int rc = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
-	return rc == SQLITE_OK ? 0 : store_sql_error(s, rc, e, sql == (const char *)store_schema_sql ? "schema" : sql);
+	return rc == SQLITE_OK ? 0 : store_sql_error(s, rc, e, sql == s->kind->schema ? "schema" : sql);
 }
 
 int store_sql_prepare(struct store *s, struct sqlite3_stmt **q, const char *sql, struct err *e)
@@ -106,8 +108,8 @@ static int lock_take(struct store *s, struct err *e)
 		int why = errno;
 		ssize_t n = pread(s->lock_fd, owner, sizeof owner - 1, 0);
 		if (why != EWOULDBLOCK) return err_set(e, ERR_IO, "cannot lock %s: %s", path, strerror(why));
-		return err_set(e, ERR_STATE, "%s is being written by process %ld: a run has one writer; stop that process or wait for it", s->path,
-		               n > 0 ? atol(owner) : 0);
+		return err_set(e, ERR_STATE, "%s is being written by process %ld: %s has one writer; stop that process or wait for it", s->path,
+		               n > 0 ? atol(owner) : 0, s->kind->what);
 	}
 	int n = snprintf(owner, sizeof owner, "%ld\n", (long)getpid());
 	if (ftruncate(s->lock_fd, 0) != 0 || pwrite(s->lock_fd, owner, (size_t)n, 0) != n)
@@ -183,11 +185,11 @@ int store_check(struct store *s, struct err *e)
 static int schema_create(struct store *s, struct err *e)
 {
 	char ids[96];
-	snprintf(ids, sizeof ids, "PRAGMA application_id=%d; PRAGMA user_version=%d", STORE_APPLICATION, STORE_VERSION);
+	snprintf(ids, sizeof ids, "PRAGMA application_id=%d; PRAGMA user_version=%d", s->kind->application, s->kind->version);
 	int rc;
 	TRY(store_sql_run(s, "PRAGMA journal_mode=WAL", e));
 	TRY(store_sql_run(s, "BEGIN IMMEDIATE", e));
-	TRY(store_sql_run(s, (const char *)store_schema_sql, e));
+	TRY(store_sql_run(s, s->kind->schema, e));
 	TRY(store_sql_run(s, ids, e));
 	FAULT_POINT("store.within_create", "the tables of a new database are made, before COMMIT");
 	TRY(store_sql_run(s, "COMMIT", e));
@@ -240,7 +242,7 @@ out:
 	return rc;
 }
 
-/* Recognises the file: *version of a run's database, or -1 for an empty one. */
+/* Recognises the file: *version of a database of its kind, or -1 for an empty one. */
 static int schema_identify(struct store *s, int64_t *version, struct err *e)
 {
 	int64_t application, tables;
@@ -249,12 +251,12 @@ static int schema_identify(struct store *s, int64_t *version, struct err *e)
 	TRY(store_sql_int(s, "PRAGMA user_version", version, e));
 	TRY(store_sql_int(s, "SELECT count(*) FROM sqlite_schema", &tables, e));
 	if (application == 0 && *version == 0 && tables == 0) *version = -1;
-	else if (application != STORE_APPLICATION)
-		rc = err_set(e, ERR_FORMAT, "%s is a SQLite database of another program (application id %lld): choose another path", s->path,
+	else if (application != s->kind->application)
+		rc = err_set(e, ERR_FORMAT, "%s is a SQLite database of another program or kind (application id %lld): choose another path", s->path,
 		             (long long)application);
-	else if (*version > STORE_VERSION)
+	else if (*version > s->kind->version)
 		rc = err_set(e, ERR_STATE, "%s has schema version %lld, this program knows up to %d: use a newer tenfold", s->path,
-		             (long long)*version, STORE_VERSION);
+		             (long long)*version, s->kind->version);
 out:
 	return rc;
 }
@@ -274,10 +276,11 @@ static int statements_prepare(struct store *s, struct err *e)
 	return 0;
 }
 
-static int open_writer(struct store *s, const char *stage, struct err *e)
+int store_file_write(struct store *s, struct err *e)
 {
 	struct stat st;
 	int64_t version;
+	char settings[160];
 	int rc;
 	if (lstat(s->path, &st) == 0 && !S_ISREG(st.st_mode))
 		return err_set(e, ERR_IO, "%s is not a regular file (a link, a folder or a device): nothing is written through it", s->path);
@@ -286,25 +289,35 @@ static int open_writer(struct store *s, const char *stage, struct err *e)
 	TRY(schema_identify(s, &version, e));
 	if (version < 0) TRY(schema_create(s, e));
 	else if (stat(s->path, &st) == 0 && st.st_size <= (off_t)CHECK_LIMIT_MIB << 20) TRY(store_check(s, e));
-	TRY(store_sql_run(s, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=1; PRAGMA recursive_triggers=1", e));
-	if (version >= 0 && version < STORE_VERSION) TRY(store_migrate(s, (int)version, STORE_VERSION, store_migrations, e));
+	snprintf(settings, sizeof settings, "PRAGMA journal_mode=WAL; PRAGMA synchronous=%s; PRAGMA foreign_keys=1; PRAGMA recursive_triggers=1",
+	         s->kind->synchronous);
+	TRY(store_sql_run(s, settings, e));
+	if (version >= 0 && version < s->kind->version) TRY(store_migrate(s, (int)version, s->kind->version, s->kind->migrations, e));
+out:
+	return rc;
+}
+
+static int open_writer(struct store *s, const char *stage, struct err *e)
+{
+	int rc;
+	TRY(store_file_write(s, e));
 	TRY(statements_prepare(s, e));
 	rc = store_set_stage(s, stage ? stage : "ppo", e);
 out:
 	return rc;
 }
 
-static int open_reader(struct store *s, struct err *e)
+int store_file_read(struct store *s, struct err *e)
 {
 	int64_t version;
-	if (!fs_exists(s->path)) return err_set(e, ERR_NOT_FOUND, "%s: no such file; a run writes it at its first start", s->path);
+	if (!fs_exists(s->path)) return err_set(e, ERR_NOT_FOUND, "%s: no such file; %s writes it at its first start", s->path, s->kind->what);
 	int rc;
 	TRY(connect_reader(s, e));
 	TRY(schema_identify(s, &version, e));
-	if (version < 0) rc = err_set(e, ERR_NOT_FOUND, "%s is empty: no run has written to it yet", s->path);
-	else if (version < STORE_VERSION)
-		rc = err_set(e, ERR_STATE, "%s has the older schema version %lld: resume the run once, which migrates it to version %d", s->path,
-		             (long long)version, STORE_VERSION);
+	if (version < 0) rc = err_set(e, ERR_NOT_FOUND, "%s is empty: nothing has been written to it yet", s->path);
+	else if (version < s->kind->version)
+		rc = err_set(e, ERR_STATE, "%s has the older schema version %lld: start %s on it once, which migrates it to version %d", s->path,
+		             (long long)version, s->kind->what, s->kind->version);
 	else rc = store_sql_run(s, "PRAGMA query_only=1", e);
 out:
 	return rc;
@@ -321,15 +334,23 @@ int store_open(struct store **out, const char *path, const struct store_options 
 		return err_set(e, ERR_MEMORY, "no memory to open %s", path);
 	}
 	s->path = copy;
+	s->kind = &store_kind_run;
 	s->lock_fd = -1;
 	s->writer = o->writer;
-	int rc = s->writer ? open_writer(s, o->stage, e) : open_reader(s, e);
+	int rc = s->writer ? open_writer(s, o->stage, e) : store_file_read(s, e);
 	if (rc < 0) {
 		store_close(s);
 		return rc;
 	}
 	*out = s;
 	return 0;
+}
+
+void store_file_close(struct store *s)
+{
+	sqlite3_close(s->db);
+	if (s->lock_fd >= 0) close(s->lock_fd); /* after the connection: closing it writes */
+	free(s->path);
 }
 
 void store_close(struct store *s)
@@ -340,8 +361,6 @@ void store_close(struct store *s)
 		sqlite3_finalize(s->insert[t]);
 		sqlite3_finalize(s->select[t]);
 	}
-	sqlite3_close(s->db);
-	if (s->lock_fd >= 0) close(s->lock_fd); /* after the connection: closing it writes */
-	free(s->path);
+	store_file_close(s);
 	free(s);
 }

@@ -1,0 +1,39 @@
+/* What the files about labels share; see labels.h. Statements are prepared where
+ * they are used: a label a second is no load. */
+#ifndef TENFOLD_STORE_LABELS_INTERNAL_H
+#define TENFOLD_STORE_LABELS_INTERNAL_H
+
+#include "store/internal.h"
+#include "store/labels.h"
+
+#include <sqlite3.h>
+
+struct labels {
+	struct store base; /* connection, path, lock */
+};
+
+/* Prepares and binds, one letter of `types` an argument: i int64_t, r double, t const char * (NULL: NULL), b const void * and
+ * size_t. */
+int labels_sql(struct labels *l, sqlite3_stmt **q, struct err *e, const char *sql, const char *types, ...);
+/* 1: a row; 0: the end; negative: an error. */
+int labels_step(struct labels *l, sqlite3_stmt *q, struct err *e);
+/* A whole statement without rows; finalizes. *changed (may be NULL): rows changed. */
+int labels_done(struct labels *l, sqlite3_stmt *q, int *changed, struct err *e);
+static inline const char *labels_text(sqlite3_stmt *q, int column)
+{
+	const char *s = (const char *)sqlite3_column_text(q, column);
+	return s ? s : "";
+}
+static inline const char *labels_text_or_null(sqlite3_stmt *q, int column) { return (const char *)sqlite3_column_text(q, column); }
+void labels_copy(char *out, size_t bytes, const char *text);
+/* "[3,0,7]" to bytes and back. Reading returns how many, or -1. */
+void labels_list_write(const uint8_t *v, uint32_t n, char *out, size_t bytes);
+int labels_list_read(const char *text, uint8_t v[GROUP_MAX]);
+int labels_text_check(const char *text, const char *what, struct err *e);
+int labels_journal(struct labels *l, const char *what, int64_t subject, const char *detail, struct err *e);
+/* ["hash of the prompt", "hash of shown[0]", …] of the texts as they are now; malloc'ed. */
+int labels_hashes(struct labels *l, int64_t item, const uint8_t *shown, uint32_t count, char **json, struct err *e);
+
+enum { LABELS_LIST = GROUP_MAX * 4 + 4 };
+
+#endif
