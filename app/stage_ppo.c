@@ -11,6 +11,8 @@
 #include "core/base/log.h"
 #include "policy/model_folder.h"
 #include "ppo/loop.h"
+#include "reward/reward_model.h"
+#include "reward/terms.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -30,6 +32,28 @@ struct stage {
 	double began, probs_diff_max, ratio_deviation_max;
 };
 
+/* ppo.critic_init: reward. The model is needed for its weights alone. */
+static int start_critic(struct stage *t, struct err *e)
+{
+	const struct config *c = &t->s.config;
+	struct reward_terms terms;
+	struct reward_model *m = NULL;
+	char folder[PATH_MAX];
+	double weight = 0;
+	int rc = 0;
+	TRY(reward_terms_parse(&terms, c->reward.terms, e));
+	for (uint32_t i = 0; i < terms.count; i++)
+		if (!strcmp(terms.name[i], "model")) weight = terms.weight[i];
+	if (weight == 0) TRY(err_set(e, ERR_RANGE, "ppo.critic_init is reward, but the term model has no weight in reward.terms (%s): set ppo.critic_init to policy", c->reward.terms));
+	if (c->reward.model[0]) snprintf(folder, sizeof folder, "%s", c->reward.model);
+	else TRY(session_path(&t->s, "models/reward", folder, e));
+	TRY(reward_model_open(&m, folder, t->s.backend, e));
+	TRY(learner_critic_from_reward(t->learner, m, weight, e));
+out:
+	reward_model_close(m);
+	return rc;
+}
+
 static int open_models(struct stage *t, struct err *e)
 {
 	char folder[PATH_MAX];
@@ -41,6 +65,7 @@ static int open_models(struct stage *t, struct err *e)
 		TRY(err_set(e, ERR_MISMATCH, "the model %s has %lld tokens, the task's tokenizer %d", folder, (long long)t->policy->shape.vocab,
 			    tokenizer_vocab_size(t->s.task->tokenizer)));
 	TRY(learner_open(&t->learner, &t->s.config, t->policy, t->reference, t->s.task->end_token, e));
+	if (!strcmp(t->s.config.ppo.critic_init, "reward")) TRY(start_critic(t, e));
 out:
 	return rc;
 }

@@ -123,6 +123,15 @@ out:
 	return rc;
 }
 
+const char *model_folder_shape_difference(const struct shape *a, const struct shape *b)
+{
+	for (int i = 0; i < KEYS; i++) {
+		size_t bytes = keys[i].kind == INTEGER ? sizeof(int64_t) : keys[i].kind == FLAG ? sizeof(int) : sizeof(double);
+		if (memcmp((const char *)a + keys[i].offset, (const char *)b + keys[i].offset, bytes)) return keys[i].name;
+	}
+	return a->router == b->router ? NULL : "scoring_func";
+}
+
 int model_folder_open(struct model **out, const char *folder, struct backend *backend, int heads_kind, struct err *e)
 {
 	struct shape s;

@@ -11,6 +11,8 @@
 int model_folder_write(const char *folder, const struct model *m, const struct tokenizer *t, struct err *e);
 /* The shape in config.json; a missing key is an error that names it. */
 int model_folder_shape(const char *folder, struct shape *s, struct err *e);
+/* The first key of config.json in which two shapes differ, whatever heads they have; NULL: none. */
+const char *model_folder_shape_difference(const struct shape *a, const struct shape *b);
 /* Opens the model with its weights. heads_kind: heads wanted (HEAD_LM | HEAD_SCALAR); a wanted scalar head that the
  * folder lacks starts at zero, one that is not wanted is passed over. */
 int model_folder_open(struct model **out, const char *folder, struct backend *backend, int heads_kind, struct err *e);

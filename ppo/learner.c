@@ -8,26 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int critic_open(struct learner *l, struct err *e)
-{
-	struct shape s = l->policy->shape;
-	s.heads_kind = HEAD_SCALAR;
-	int rc = model_open(&l->critic, l->policy->backend, &s, e);
-	if (rc < 0) return rc;
-	/* the trunk's parameters have the same names; the head stays zero, so that values start at 0 (1909.08593) */
-	const struct params *from = &l->policy->params, *to = &l->critic->params;
-	for (int i = 0; i < to->count; i++) {
-		int j = params_find(from, to->list[i].name);
-		if (j >= 0 && i != to->score && i != to->score_bias)
-			l->policy->ops->copy(l->policy->backend, l->critic->weights + to->list[i].offset, l->policy->weights + from->list[j].offset,
-					     (size_t)to->list[i].size * sizeof(float));
-	}
-	l->policy->ops->weights_changed(l->policy->backend);
-	struct config_optim o = l->config.ppo.optim;
-	if (l->config.ppo.critic_lr > 0) o.lr = l->config.ppo.critic_lr;
-	return optimizer_open(&l->critic_opt, l->critic, &o, l->config.ppo.steps, e);
-}
-
 static int work_open(struct learner *l)
 {
 	struct learner_work *w = l->work = calloc(1, sizeof *w);
@@ -58,7 +38,7 @@ int learner_open(struct learner **out, const struct config *c, struct model *pol
 	l->kl_coef = c->ppo.kl_coef;
 	l->sampling = (struct sampling){(float)c->rollout.temperature, (float)c->rollout.top_p, (int)c->rollout.top_k};
 	TRY(optimizer_open(&l->policy_opt, policy, &c->ppo.optim, c->ppo.steps, e));
-	if (!strcmp(c->ppo.critic, "separate")) TRY(critic_open(l, e));
+	if (!strcmp(c->ppo.critic, "separate")) TRY(learner_open_critic(l, e));
 	if (c->ppo.lag > 0) TRY(model_open(&l->behaviour, policy->backend, &policy->shape, e));
 	TRY(work_open(l));
 	*out = l;

@@ -12,6 +12,8 @@
 #include "ppo/batch.h"
 #include "ppo/metrics.h"
 
+struct reward_model;
+
 struct learner {
 	struct config config;
 	struct model *policy, *reference;
@@ -32,9 +34,15 @@ struct learner {
 };
 
 /* policy and reference are the caller's and must outlive the learner. With ppo.critic: separate the critic starts as a
- * copy of the policy's trunk with a zero head. */
+ * copy of the policy's trunk with a zero head (learner_open_critic, which learner_open calls). */
 int learner_open(struct learner **out, const struct config *, struct model *policy, struct model *reference, int32_t end_token, struct err *);
+int learner_open_critic(struct learner *, struct err *);
 void learner_close(struct learner *);
+/* ppo.critic_init: reward. The critic becomes the reward model's first member (Stiennon et al. 2020, 2009.01325; Ouyang et
+ * al. 2022, 2203.02155): trunk and head, the head scaled so that a value is weight · score, the score's part in the reward, where
+ * the completion ends. Before the first step, or a restored checkpoint. ERR_STATE without a separate critic; ERR_MISMATCH for
+ * a model of another shape than the policy's or one that compares. */
+int learner_critic_from_reward(struct learner *, const struct reward_model *, double weight, struct err *);
 
 /* groups: of this step, in slot order, scored; they and `arena` live until learner_update returns.
  * ERR_MISMATCH when a recomputed log-probability differs from the sampler's (training/rollout_probs_diff_max > 0):

@@ -282,6 +282,8 @@ static void cross_rules(void **state)
 	checked("ppo.critic=none", NULL, "needs a critic");
 	checked("ppo.advantage=group", NULL, "no critic");
 	checked("ppo.advantage=group", "ppo.critic=none", NULL);
+	checked("ppo.critic_init=reward", NULL, "ppo.critic is head");
+	checked("ppo.critic_init=reward", "ppo.critic=separate", NULL);
 	checked("ppo.kl_control=adaptive", "ppo.kl_coef=0", "start above");
 	checked("ppo.lag=2", NULL, "ppo.stale_steps");
 	checked("ppo.optim.warmup=300", "ppo.optim.schedule=cosine", "ppo.optim.warmup");

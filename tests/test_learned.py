@@ -9,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import tempfile
+import time
 import unittest
 
 import run_kit
@@ -134,6 +135,35 @@ class Learned(unittest.TestCase):
                               "candidate) WHERE m.term = 'model' AND d.term = 'model_std' AND d.value > 0 AND c.stage = 'ppo' AND abs(c.reward - m.value + 0.5 * d.value) < 1e-5", other)
             self.assertEqual(right, [(320,)])
         self.assertEqual(len(digests), 1)
+
+    def critic_run(self, name, **changes):
+        """Arguments of PPO with a critic of its own that starts from the reward model."""
+        return ("run", LEARNED, "--out", os.path.join(self.folder, name),
+                *sets({"run.stages": "ppo", "model.init": os.path.join(self.base, "models", "sft"), "reward.model": os.path.join(self.base, "models", "reward"),
+                       "ppo.steps": 6, "ppo.eval_every": 0, "ppo.critic": "separate", "ppo.critic_init": "reward", **changes}))
+
+    def test_critic_from_the_reward_model(self):
+        """Values start as the model's scores, not at 0; a learner killed in mid-run and other workers give the same digest."""
+        whole, killed = (os.path.join(self.folder, n) for n in ("critic", "critic-killed"))
+        done = tenfold(*self.critic_run("critic"), timeout=300)
+        self.assertEqual(done.status, 0, done.err)
+        values = run_kit.RunTest.metrics(whole)[0]["critic/values/mean"]
+        self.assertNotEqual(values, 0)
+        self.assertLess(abs(values), 2)  # scores have mean 0 and standard deviation 1
+        with run_kit.Background(self.folder, "critic-killed", [run_kit.PROGRAM, *self.critic_run("critic-killed", **{"run.workers": 1, "ppo.micro_batch": 2})]) as p:
+            while len(run_kit.RunTest.metrics(killed)) < 3:
+                self.assertIsNone(p.p.poll(), p.text())
+                time.sleep(0.005)
+            os.kill(p.children()["learner"], signal.SIGKILL)
+            self.assertEqual(p.wait(), 0, p.text())
+            self.assertIn("learner was killed by signal 9", p.text())
+        self.assertEqual(self.summary(killed)["digest"], self.summary(whole)["digest"])
+        for changes, said in (({"ppo.critic": "none", "ppo.advantage": "group"}, "ppo.critic is none"), ({"ppo.critic": "head"}, "ppo.critic is head"),
+                              ({"reward.terms": "verifier:1"}, "no weight"), ({"model.init": "", "run.stages": "sft, ppo", "model.width": 32, "sft.steps": 1, "sft.batch": 1, "sft.optim.warmup": 0}, "hidden_size")):
+            with self.subTest(said=said):
+                done = tenfold(*self.critic_run("critic-refused-" + said.replace(" ", "-"), **changes), timeout=60)
+                self.assertNotEqual(done.status, 0)
+                self.assertIn(said, done.err)
 
     def test_refused(self):
         empty = os.path.join(self.folder, "empty")

@@ -8,7 +8,10 @@
 
 #include "core/base/group_copy.h"
 #include "policy/generate.h"
+#include "core/base/fs.h"
+#include "policy/model_folder.h"
 #include "ppo/learner.h"
+#include "reward/reward_model.h"
 
 enum { G = 4, PROMPTS = 16, MAX_NEW = 12, LONGEST = 70 };
 
@@ -234,6 +237,66 @@ static void test_critic_warmup(void **state)
 	}
 }
 
+/* The critic's values where completions end, against the reward model's heads and scores. */
+static void test_critic_from_reward_model(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct reward_model *r;
+	struct err e;
+	char folder[] = "/tmp/tenfold-critic-XXXXXX";
+	const struct group *groups[PROMPTS];
+	float head[PROMPTS * G], value[PROMPTS * G];
+	double score[PROMPTS * G];
+	fixture_open(&f, &variants[1], 4, 1);
+	assert_non_null(mkdtemp(folder));
+	if (model_folder_write(folder, f.policy, NULL, &e) < 0) fail_msg("%s", e.msg);
+	if (reward_model_start(&r, folder, f.b, 0, 1, 9, &e) < 0) fail_msg("%s", e.msg);
+	sample(&f);
+	for (int i = 0; i < PROMPTS; i++) groups[i] = &f.group[i];
+	struct activations *a = activations_open(f.l->critic, 0);
+	struct batch b;
+	batch_open(&b, f.b);
+	for (int scaled = 0; scaled < 2; scaled++) {
+		double weight = scaled ? 0.7 : 1;
+		if (scaled) r->member[0].gain = 1.7, r->member[0].bias = -0.3;
+		if (learner_critic_from_reward(f.l, r, weight, &e) < 0) fail_msg("%s", e.msg);
+		reward_model_heads(r, 0, groups, PROMPTS, head);
+		reward_model_scores(r, groups, PROMPTS, score, NULL);
+		batch_reset(&b, 4);
+		for (int i = 0; i < PROMPTS; i++) batch_add(&b, groups[i]->tokens, groups[i]->prompt_tokens, groups[i]->length, G, BATCH_LAST, -1, 0, 0);
+		batch_upload(&b);
+		model_forward(f.l->critic, a, &b, NULL);
+		model_scalars(f.l->critic, a, &b, value);
+		if (!scaled) assert_memory_equal(value, head, sizeof head);
+		for (int i = 0; i < PROMPTS * G; i++) assert_true(fabs((double)value[i] - weight * score[i]) < 1e-6 * fmax(1, fabs(score[i])));
+	}
+	assert_true(score[0] != score[1]);
+	/* what learner_evaluate sees at the last token's own row, which the score at eos_plus_one adds, is that value */
+	assert_int_equal(learner_evaluate(f.l, f.group, PROMPTS, f.arena, &e), 0);
+	for (int i = 0; i < PROMPTS * G; i++) {
+		uint32_t n = f.group[i / G].length[i % G];
+		if (n > 0 && n < MAX_NEW) assert_memory_equal(&f.l->batch.value[f.l->batch.first[i + 1] - 1], &value[i], sizeof *value);
+	}
+	activations_close(a);
+	batch_close(&b);
+	/* refused: no critic of its own, one that compares, another shape */
+	struct fixture other;
+	fixture_open(&other, &variants[0], 4, 1);
+	assert_int_equal(learner_critic_from_reward(other.l, r, 1, &e), ERR_STATE);
+	fixture_close(&other);
+	r->member[0].model->shape.chosen++;
+	assert_int_equal(learner_critic_from_reward(f.l, r, 1, &e), ERR_MISMATCH);
+	assert_non_null(strstr(e.msg, "num_experts_per_tok"));
+	reward_model_close(r);
+	if (reward_model_start(&r, folder, f.b, 1, 1, 9, &e) < 0) fail_msg("%s", e.msg);
+	assert_int_equal(learner_critic_from_reward(f.l, r, 1, &e), ERR_MISMATCH);
+	assert_non_null(strstr(e.msg, "compares"));
+	reward_model_close(r);
+	fs_remove_tree(folder, &e);
+	fixture_close(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -242,6 +305,7 @@ int main(void)
 		cmocka_unit_test(test_another_samplers_logprob_is_refused),
 		cmocka_unit_test(test_not_finite),
 		cmocka_unit_test(test_critic_warmup),
+		cmocka_unit_test(test_critic_from_reward_model),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,6 +113,7 @@ struct config_ppo {
 	config_string score_at;     /* last: the last token; eos_plus_one */
 	config_string loss_average; /* token: over all tokens of the minibatch; sequence: mean of per-sequence means */
 	config_string critic;       /* separate, head, none */
+	config_string critic_init;  /* policy, reward */
 	int64_t critic_warmup;      /* steps in which only the critic learns */
 	double critic_lr;           /* 0: the policy's */
 	double load_balance_coef, z_loss_coef, router_bias_rate;

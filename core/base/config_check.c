@@ -158,6 +158,9 @@ static int check_ppo(const struct config_ppo *p, struct err *e)
 	if (gae && !critic) return err_set(e, ERR_RANGE, "ppo.advantage gae needs a critic; ppo.critic is none (head and separate are possible)");
 	if (!gae && critic)
 		return err_set(e, ERR_RANGE, "ppo.advantage %s uses no critic; set ppo.critic to none (it is %s)", p->advantage, p->critic);
+	if (!strcmp(p->critic_init, "reward") && strcmp(p->critic, "separate"))
+		return err_set(e, ERR_RANGE, "ppo.critic_init is reward, but ppo.critic is %s: only a critic of its own can start from the reward model; set ppo.critic to separate",
+			p->critic);
 	if (!strcmp(p->kl_control, "adaptive") && p->kl_coef <= 0)
 		return err_set(e, ERR_RANGE, "ppo.kl_control adaptive multiplies ppo.kl_coef, which is 0: start above it");
 	if (p->dual_clip > 0 && p->dual_clip <= 1)

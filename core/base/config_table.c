@@ -156,6 +156,7 @@ static const struct config_key table[] = {
 	CHOICE("ppo.score_at", ppo.score_at, "last", "last|eos_plus_one", "Token that receives the score: the last one, or the one after it (where the summarisation code of 2024 puts it)."),
 	CHOICE("ppo.loss_average", ppo.loss_average, "token", "token|sequence", "Mean over all tokens of the minibatch, or mean of per-completion means."),
 	CHOICE("ppo.critic", ppo.critic, "head", "separate|head|none", "Values from a model of their own, from a head on the policy, or none (advantages of the group kinds)."),
+	CHOICE("ppo.critic_init", ppo.critic_init, "policy", "policy|reward", "What a separate critic starts from: the policy, with values of 0, or the pointwise reward model of the term `model`, with its scores times the term's weight as values."),
 	INT("ppo.critic_warmup", ppo.critic_warmup, "0", 0, 1e9, "First steps in which only the critic learns."),
 	FLOAT("ppo.critic_lr", ppo.critic_lr, "0", 0, 10, "The critic's learning rate; 0: the policy's."),
 	FLOAT("ppo.load_balance_coef", ppo.load_balance_coef, "0.01", 0, 1000, "Weight of the load-balance loss of the router."),

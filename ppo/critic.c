@@ -1,0 +1,60 @@
+/* How a critic of its own starts; see learner.h. */
+#include "policy/model_folder.h"
+#include "ppo/learner.h"
+#include "reward/reward_model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The parameters that both have by name, but for those of the scalar head. */
+static void copy_trunk(struct model *to, const struct model *from)
+{
+	for (int i = 0; i < to->params.count; i++) {
+		const struct param *p = &to->params.list[i];
+		int j = params_find(&from->params, p->name);
+		if (j < 0 || i == to->params.score || i == to->params.score_bias) continue;
+		to->ops->copy(to->backend, to->weights + p->offset, from->weights + from->params.list[j].offset, (size_t)p->size * sizeof(float));
+	}
+	to->ops->weights_changed(to->backend);
+}
+
+int learner_open_critic(struct learner *l, struct err *e)
+{
+	struct shape s = l->policy->shape;
+	s.heads_kind = HEAD_SCALAR;
+	int rc = model_open(&l->critic, l->policy->backend, &s, e);
+	if (rc < 0) return rc;
+	copy_trunk(l->critic, l->policy); /* the head stays zero, so that values start at 0 (1909.08593) */
+	struct config_optim o = l->config.ppo.optim;
+	if (l->config.ppo.critic_lr > 0) o.lr = l->config.ppo.critic_lr;
+	return optimizer_open(&l->critic_opt, l->critic, &o, l->config.ppo.steps, e);
+}
+
+int learner_critic_from_reward(struct learner *l, const struct reward_model *r, double weight, struct err *e)
+{
+	const struct reward_member *b = &r->member[0];
+	if (!l->critic) return err_set(e, ERR_STATE, "ppo.critic_init is reward, but ppo.critic is %s: only a critic of its own (separate) can start from a reward model", l->config.ppo.critic);
+	if (r->group)
+		return err_set(e, ERR_MISMATCH, "ppo.critic_init is reward, but the reward model compares the candidates of a group, and a critic sees one: "
+						"fit it with reward.scorer pointwise, or set ppo.critic_init to policy");
+	const char *other = model_folder_shape_difference(&l->critic->shape, &b->model->shape);
+	if (other)
+		return err_set(e, ERR_MISMATCH, "ppo.critic_init is reward, but the reward model has another shape than the policy (%s differs): "
+						"fit one on this policy's trunk, or set ppo.critic_init to policy", other);
+	copy_trunk(l->critic, b->model);
+	/* value = weight · (gain · head + bias) */
+	const struct params *p = &l->critic->params, *q = &b->model->params;
+	size_t n = (size_t)p->list[p->score].size;
+	float bias, *head = malloc(n * sizeof *head);
+	CHECK(head, "out of memory for a head of %zu weights", n);
+	const struct ops *o = l->critic->ops;
+	o->download(r->backend, head, b->model->weights + q->list[q->score].offset, n * sizeof *head);
+	o->download(r->backend, &bias, b->model->weights + q->list[q->score_bias].offset, sizeof bias);
+	for (size_t i = 0; i < n; i++) head[i] = (float)(weight * b->gain * (double)head[i]);
+	bias = (float)(weight * (b->gain * (double)bias + b->bias));
+	o->upload(r->backend, l->critic->weights + p->list[p->score].offset, head, n * sizeof *head);
+	o->upload(r->backend, l->critic->weights + p->list[p->score_bias].offset, &bias, sizeof bias);
+	o->weights_changed(r->backend);
+	free(head);
+	return 0;
+}
