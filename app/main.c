@@ -32,6 +32,7 @@ static const struct command {
 	{"digest", "Print the hash of everything exact in a run.", command_digest},
 	{"bench", "Measure this machine's limits and how near to them the program comes.", command_bench},
 	{"faults", "List the fault points of a test build.", command_faults},
+	{"import", "Read a data set of another layout, check it, and write it in ours.", command_import},
 	{"export", "Write a run's comparisons or metrics as CSV, JSONL or TensorBoard files.", command_export},
 };
 

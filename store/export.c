@@ -2,9 +2,12 @@
  * and metrics (CSV).
  *
  * Model output is hostile data: in CSV a cell that a spreadsheet would run as a
- * formula gets a leading apostrophe, and every text is quoted; in JSON all
+ * formula gets a leading apostrophe (so does one that begins with an apostrophe:
+ * then the format `export` of data.h can take it off again and nothing is lost),
+ * and every text is quoted; in JSON all
  * control characters are escaped, and bytes that are not UTF-8 (a byte-level
  * tokenizer can be cut within a character) become U+FFFD, one for each. */
+#include "core/base/text.h"
 #include "store/internal.h"
 
 #include <errno.h>
@@ -12,32 +15,12 @@
 
 /* ---- text ---- */
 
-/* Bytes of the well-formed UTF-8 character at p (RFC 3629: no surrogates, nothing overlong, up to U+10FFFF), 0 if none. */
-static size_t utf8_length(const unsigned char *p, size_t n)
-{
-	static const struct { unsigned char low, high, second_low, second_high, bytes; } form[] = {
-		{ 0x00, 0x7f, 0, 0, 1 },       { 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
-		{ 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 }, { 0xf0, 0xf0, 0x90, 0xbf, 4 }, { 0xf1, 0xf3, 0x80, 0xbf, 4 },
-		{ 0xf4, 0xf4, 0x80, 0x8f, 4 },
-	};
-	for (size_t i = 0; i < sizeof form / sizeof *form; i++) {
-		if (p[0] < form[i].low || p[0] > form[i].high) continue;
-		if (form[i].bytes > n) return 0;
-		for (size_t k = 1; k < form[i].bytes; k++) {
-			unsigned char low = k == 1 ? form[i].second_low : 0x80, high = k == 1 ? form[i].second_high : 0xbf;
-			if (p[k] < low || p[k] > high) return 0;
-		}
-		return form[i].bytes;
-	}
-	return 0;
-}
-
 /* The inside of a JSON string. */
 static void json_text(FILE *out, const struct cell *c)
 {
 	const unsigned char *p = c->p;
 	for (size_t i = 0; i < c->n;) {
-		size_t k = utf8_length(p + i, c->n - i);
+		size_t k = text_character((const char *)p + i, c->n - i);
 		if (k == 0) fputs("\\ufffd", out);
 		else if (p[i] == '"' || p[i] == '\\') fprintf(out, "\\%c", p[i]);
 		else if (p[i] == '\n') fputs("\\n", out);
@@ -51,7 +34,7 @@ static void csv_text(FILE *out, const struct cell *c)
 {
 	const char *p = c->p;
 	fputc('"', out);
-	if (c->n && strchr("=+-@\t\r", p[0]) && p[0]) fputc('\'', out);
+	if (c->n && strchr("=+-@\t\r'", p[0]) && p[0]) fputc('\'', out);
 	for (size_t i = 0; i < c->n; i++) {
 		if (p[i] == '"') fputc('"', out);
 		if (p[i]) fputc(p[i], out);

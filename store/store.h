@@ -214,7 +214,7 @@ int store_diff(struct store *a, struct store *b, struct store_difference *d, str
 /* ---- exports ---- */
 
 enum store_pairs_format {
-	STORE_PAIRS_CSV,      /* header line; texts that a spreadsheet would take for a formula get a leading ' */
+	STORE_PAIRS_CSV,      /* header line; texts that a spreadsheet would take for a formula, or that begin with ', get a leading ' */
 	STORE_PAIRS_TRL,      /* JSONL of {"prompt", "chosen", "rejected"} */
 	STORE_PAIRS_HH,       /* JSONL of {"chosen", "rejected"}, whole dialogues "\n\nHuman: …\n\nAssistant: …" */
 };

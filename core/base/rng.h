@@ -32,6 +32,7 @@ enum rng_purpose {
 	RNG_PICK_DESIGN = 43, /* a: prompt, c: what: design of a prompt */
 	RNG_BOOTSTRAP = 44,  /* a: resample, b: index */
 	RNG_CROWD = 45,      /* a simulated crowd, as app/web/simulate.c says */
+	RNG_DATA = 50,       /* b: hash of a record's key: whether it is held out of a data set */
 };
 
 struct rng_key {

@@ -21,9 +21,10 @@ int text_distance(const char *a, const char *b)
 	return row[nb];
 }
 
-/* Bytes of the well-formed character at p, 0 when there is none. */
-static size_t character(const unsigned char *p, size_t left)
+size_t text_character(const char *text, size_t left)
 {
+	const unsigned char *p = (const unsigned char *)text;
+	if (left == 0) return 0;
 	if (p[0] < 0x80) return 1;
 	size_t n = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
 	if (p[0] < 0xC2 || p[0] > 0xF4 || n > left) return 0;
@@ -34,11 +35,18 @@ static size_t character(const unsigned char *p, size_t left)
 	return n;
 }
 
+size_t text_malformed(const char *text, size_t bytes)
+{
+	size_t i = 0, n;
+	while (i < bytes && (n = text_character(text + i, bytes - i)) > 0) i += n;
+	return i;
+}
+
 size_t text_clean(const char *text, size_t text_bytes, char *out, size_t bytes)
 {
 	size_t at = 0, i = 0;
 	while (i < text_bytes) {
-		size_t n = character((const unsigned char *)text + i, text_bytes - i);
+		size_t n = text_character(text + i, text_bytes - i);
 		const char *from = n ? text + i : "\xEF\xBF\xBD";
 		size_t put = n ? n : 3;
 		if (at + put >= bytes) break;
