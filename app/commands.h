@@ -20,6 +20,7 @@ int command_rollout(int argc, char **argv, struct err *e);
 int command_reward(int argc, char **argv, struct err *e);
 int command_generate(int argc, char **argv, struct err *e);
 int command_tokenizer(int argc, char **argv, struct err *e);
+int command_tokenize(int argc, char **argv, struct err *e);
 int command_config(int argc, char **argv, struct err *e);
 int command_report(int argc, char **argv, struct err *e);
 int command_diff(int argc, char **argv, struct err *e);

@@ -1,14 +1,22 @@
 /* The tokenizer: text → ids and back.
  *
  * A pipeline in the order of Hugging Face's tokenizer.json: added tokens are cut
- * out of the text, the rest is cut into pieces by the pre-tokenisers, each piece
- * is encoded by byte-pair merges (BPE). Trained here it is the byte-level BPE of
- * GPT-2: every byte string has ids and comes back from them unchanged.
+ * out of the text, the rest is normalised and cut into pieces by the
+ * pre-tokenisers, each piece is encoded by byte-pair merges (BPE); decoders lead
+ * back. Trained here it is the byte-level BPE of GPT-2: every byte string has ids
+ * and comes back from them unchanged.
  *
- * Reads tokenizer.json (byte-level BPE; pre-tokenisers ByteLevel, Split and
- * Sequence) and GPT-2's vocab.json + merges.txt; writes tokenizer.json that the
- * `tokenizers` library loads to the same ids. What it does not know in a file it
- * refuses by name, since a part left out would change ids silently.
+ * Reads tokenizer.json with tokenizer_config.json beside it (model BPE, with
+ * ignore_merges, byte_fallback, unk_token and fuse_unk; normalisers NFC, NFD, NFKC,
+ * NFKD, Lowercase, Strip, Prepend, Replace; pre-tokenisers Split, ByteLevel, Digits,
+ * Punctuation, Metaspace, Whitespace, WhitespaceSplit; post-processors ByteLevel,
+ * TemplateProcessing; decoders ByteLevel, ByteFallback, Fuse, Metaspace, Replace,
+ * Strip; Sequences of all) and GPT-2's vocab.json + merges.txt; writes a
+ * tokenizer.json that the `tokenizers` library loads to the same ids. What it does
+ * not know in a file it refuses by name, since a part left out would change ids
+ * silently. Equality with that library is tested over all of Unicode 14, the
+ * version of Debian 12's Oniguruma: of characters that came later the two may
+ * disagree whether they are letters or digits.
  *
  * A tokenizer holds a cache of encoded pieces: encode with it from one thread at
  * a time. All other calls only read. */
@@ -28,7 +36,8 @@ struct tokenizer_text {
 	size_t bytes;
 };
 
-/* path: a tokenizer.json, or a folder with tokenizer.json or with vocab.json and merges.txt. */
+/* path: a tokenizer.json, or a folder with tokenizer.json or with vocab.json and merges.txt, and what of
+ * tokenizer_config.json, special_tokens_map.json and chat_template.jinja there is. */
 int tokenizer_open(struct tokenizer **out, const char *path, struct err *e);
 /* GPT-2's pair of files by name; "<|endoftext|>" becomes a special token when the vocabulary has it. */
 int tokenizer_open_gpt2(struct tokenizer **out, const char *vocab_path, const char *merges_path, struct err *e);
@@ -48,6 +57,10 @@ void tokenizer_digest(const struct tokenizer *t, char hex[HASH_HEX]);
  * become their ids; nothing is put in front or behind. ERR_RANGE for a character that the vocabulary lacks. */
 int64_t tokenizer_encode(struct tokenizer *t, const char *text, size_t bytes, int32_t *ids, size_t max, struct err *e);
 
+/* What the post-processor and add_bos_token, add_eos_token put before and behind the ids of a text that stands alone;
+ * valid as long as the tokenizer. */
+void tokenizer_wrap(const struct tokenizer *t, const int32_t **before, size_t *n_before, const int32_t **behind, size_t *n_behind);
+
 enum {
 	TOKENIZER_SKIP_SPECIAL = 1, /* leave special tokens out */
 	TOKENIZER_UTF8 = 2,         /* replace invalid UTF-8 by U+FFFD, as `tokenizers` does; else the bytes as they are */
@@ -63,6 +76,12 @@ int32_t tokenizer_id(const struct tokenizer *t, const char *token);
 /* The vocabulary's spelling of an id; NULL: no such token. */
 const char *tokenizer_token(const struct tokenizer *t, int32_t id);
 int tokenizer_is_special(const struct tokenizer *t, int32_t id);
+/* bos_token, eos_token, pad_token of tokenizer_config.json; -1: not named there. */
+int32_t tokenizer_bos(const struct tokenizer *t);
+int32_t tokenizer_eos(const struct tokenizer *t);
+int32_t tokenizer_pad(const struct tokenizer *t);
+/* The Jinja text of the chat template; NULL: the files have none. */
+const char *tokenizer_chat_template(const struct tokenizer *t);
 /* One more than the highest id. */
 int32_t tokenizer_vocab_size(const struct tokenizer *t);
 

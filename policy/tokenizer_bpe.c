@@ -155,6 +155,9 @@ int bpe_finish(struct bpe *b, struct err *e)
 		char byte = (char)i, s[3];
 		size_t n = alphabet_spell(&byte, 1, s);
 		b->byte_id[i] = bpe_id(b, s, n);
+		char name[8];
+		snprintf(name, sizeof name, "<0x%02X>", (unsigned)i);
+		b->fallback_id[i] = bpe_id(b, name, 6);
 	}
 	if (!b->cache) b->cache = calloc(BPE_CACHE, sizeof *b->cache);
 	return b->cache ? 0 : out_of_memory(e);
@@ -225,24 +228,48 @@ static void push_pair(struct bpe *b, size_t *n, int32_t at)
 	if (rank >= 0) heap_push(b->heap, n, (struct bpe_candidate){ (uint32_t)rank, at });
 }
 
+/* What a character that is no token becomes: its bytes, the unknown token, or an error. *unknown: an unknown token
+ * that waits, since the reference puts it only before the next token of the vocabulary, and joins those that follow
+ * each other when fuse_unk says so. */
+static int put_unknown(struct bpe *b, const char *s, size_t len, int32_t *n, int *unknown, struct err *e)
+{
+	size_t known = 0;
+	while (b->byte_fallback && known < len && b->fallback_id[(unsigned char)s[known]] >= 0) known++;
+	if (known == len) {
+		for (size_t i = 0; i < len; i++) b->symbol[(*n)++].id = b->fallback_id[(unsigned char)s[i]];
+		return 0;
+	}
+	if (b->unk < 0) return err_set(e, ERR_RANGE, "the tokenizer's vocabulary has no token for \"%.*s\"", (int)len, s);
+	if (*unknown && !b->fuse_unk) b->symbol[(*n)++].id = b->unk;
+	*unknown = 1;
+	return 0;
+}
+
 /* The symbols before merging; returns their number. */
 static int64_t first_symbols(struct bpe *b, const char *piece, size_t bytes, struct err *e)
 {
-	int32_t n = 0;
-	for (size_t i = 0; i < bytes; n++) {
-		int32_t id, code;
-		if (b->byte_level) {
-			id = b->byte_id[(unsigned char)piece[i]];
-			if (id < 0) return err_set(e, ERR_RANGE, "the tokenizer's vocabulary has no token for the byte 0x%02X", (unsigned char)piece[i]);
-			i++;
-		} else {
-			size_t len = utf8_next(piece + i, bytes - i, &code);
-			id = bpe_id(b, piece + i, len);
-			if (id < 0) return err_set(e, ERR_RANGE, "the tokenizer's vocabulary has no token for \"%.*s\"", (int)len, piece + i);
-			i += len;
+	int32_t n = 0, code;
+	int unknown = 0;
+	for (size_t i = 0, len; i < bytes; i += len) {
+		char spelled[3];
+		const char *s = piece + i;
+		unsigned char byte = (unsigned char)*s;
+		size_t spelled_len = len = b->byte_level ? 1 : utf8_next(s, bytes - i, &code);
+		int32_t id = b->byte_level ? b->byte_id[byte] : bpe_id(b, s, len);
+		if (id >= 0) {
+			if (unknown) b->symbol[n++].id = b->unk;
+			unknown = 0;
+			b->symbol[n++].id = id;
+			continue;
 		}
-		b->symbol[n] = (struct bpe_symbol){ id, n - 1, n + 1 };
+		if (b->byte_level && b->unk < 0 && !b->byte_fallback)
+			return err_set(e, ERR_RANGE, "the tokenizer's vocabulary has no token for the byte 0x%02X", byte);
+		if (b->byte_level) spelled_len = alphabet_spell((const char *)&byte, 1, spelled), s = spelled;
+		int rc = put_unknown(b, s, spelled_len, &n, &unknown, e);
+		if (rc) return rc;
 	}
+	if (unknown) b->symbol[n++].id = b->unk;
+	for (int32_t i = 0; i < n; i++) b->symbol[i].prev = i - 1, b->symbol[i].next = i + 1;
 	b->symbol[n - 1].next = -1;
 	return n;
 }
@@ -269,7 +296,7 @@ static void merge_symbols(struct bpe *b, int64_t count)
 /* Encodes past the cache; the ids come to lie in the heap's memory, which is free by then. */
 static int64_t encode_piece(struct bpe *b, const char *piece, size_t bytes, struct err *e)
 {
-	int rc = scratch(b, bytes, e);
+	int rc = scratch(b, b->byte_level && b->byte_fallback ? 2 * bytes : bytes, e);
 	if (rc) return rc;
 	int32_t *ids = (int32_t *)b->heap;
 	if (b->ignore_merges) {

@@ -15,7 +15,7 @@ enum { FILE_LIMIT = 1 << 28 };
 
 static const char *const PARTS[] = { "truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder" };
 
-static json_t *read_json(const char *path, struct err *e)
+json_t *tokenizer_read_json(const char *path, struct err *e)
 {
 	char *data;
 	size_t bytes;
@@ -29,89 +29,26 @@ static json_t *read_json(const char *path, struct err *e)
 	return j;
 }
 
-/* Boolean member, `standard` where it is missing or null. */
-static int flag(const json_t *j, const char *key, int standard)
-{
-	const json_t *v = json_object_get(j, key);
-	return json_is_boolean(v) ? json_is_true(v) : standard;
-}
-
-static const char *text(const json_t *j, const char *key)
-{
-	const char *s = json_string_value(json_object_get(j, key));
-	return s ? s : "";
-}
-
-/* ---- reading the parts ---- */
-
-static int read_split(struct tokenizer *t, const json_t *j, struct err *e)
-{
-	const json_t *pattern = json_object_get(j, "pattern");
-	const char *regex = json_string_value(json_object_get(pattern, "Regex")), *behavior = text(j, "behavior");
-	int removed = !strcmp(behavior, "Removed"), invert = flag(j, "invert", 0);
-	if (!regex) return err_set(e, ERR_FORMAT, "pre_tokenizer Split: only a pattern {\"Regex\": …} is supported");
-	if (!removed && strcmp(behavior, "Isolated"))
-		return err_set(e, ERR_FORMAT, "pre_tokenizer Split: behavior \"%s\" is not supported (Isolated, Removed)", behavior);
-	return tokenizer_add_step(t, PRE_SPLIT, regex, !removed || invert, !removed || !invert, 0, e);
-}
-
-static int read_pre_tokenizer(struct tokenizer *t, const json_t *j, int depth, struct err *e)
-{
-	const char *type = text(j, "type");
-	if (!strcmp(type, "Split")) return read_split(t, j, e);
-	if (!strcmp(type, "ByteLevel"))
-		return tokenizer_add_step(t, PRE_BYTE_LEVEL, flag(j, "use_regex", 1) ? TOKENIZER_GPT2_REGEX : NULL, 1, 1,
-					  flag(j, "add_prefix_space", 1), e);
-	if (!strcmp(type, "Sequence") && depth == 0) {
-		const json_t *list = json_object_get(j, "pretokenizers");
-		int rc = 0;
-		for (size_t i = 0; i < json_array_size(list) && !rc; i++) rc = read_pre_tokenizer(t, json_array_get(list, i), depth + 1, e);
-		return rc;
-	}
-	return err_set(e, ERR_FORMAT, "pre_tokenizer \"%s\" is not supported (Split, ByteLevel, Sequence of these)", type);
-}
-
 static int is_missing(const json_t *j)
 {
 	return !j || json_is_null(j);
 }
 
-static int read_pipeline(struct tokenizer *t, const json_t *doc, struct err *e)
-{
-	for (size_t i = 0; i < sizeof PARTS / sizeof *PARTS; i++) {
-		json_t *v = json_object_get(doc, PARTS[i]);
-		json_object_set_new(t->pipeline, PARTS[i], v ? json_deep_copy(v) : json_null());
-	}
-	const json_t *normalizer = json_object_get(doc, "normalizer"), *pre = json_object_get(doc, "pre_tokenizer");
-	const json_t *post = json_object_get(doc, "post_processor"), *decoder = json_object_get(doc, "decoder");
-	if (!is_missing(json_object_get(doc, "truncation")) || !is_missing(json_object_get(doc, "padding")))
-		return err_set(e, ERR_FORMAT, "truncation and padding are not supported: set them to null");
-	if (!is_missing(normalizer)) return err_set(e, ERR_FORMAT, "normalizer \"%s\" is not supported", text(normalizer, "type"));
-	if (!is_missing(post) && strcmp(text(post, "type"), "ByteLevel"))
-		return err_set(e, ERR_FORMAT, "post_processor \"%s\" is not supported", text(post, "type"));
-	if (strcmp(text(decoder, "type"), "ByteLevel"))
-		return err_set(e, ERR_FORMAT, "decoder \"%s\" is not supported (ByteLevel)", text(decoder, "type"));
-	int rc = is_missing(pre) ? 0 : read_pre_tokenizer(t, pre, 0, e);
-	if (rc) return rc;
-	if (!t->steps || t->step[t->steps - 1].kind != PRE_BYTE_LEVEL)
-		return err_set(e, ERR_FORMAT, "pre_tokenizer: only byte-level BPE is supported, the last one must be ByteLevel");
-	return 0;
-}
+/* ---- reading the parts ---- */
 
 static int read_added(struct tokenizer *t, const json_t *list, struct err *e)
 {
-	static const char *const unsupported[] = { "single_word", "lstrip", "rstrip" };
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const json_t *j = json_array_get(list, i), *id = json_object_get(j, "id"), *content = json_object_get(j, "content");
 		if (!json_is_integer(id) || !json_is_string(content))
 			return err_set(e, ERR_FORMAT, "added_tokens[%zu]: needs an integer id and a string content", i);
-		const char *s = json_string_value(content);
-		for (int k = 0; k < 3; k++)
-			if (flag(j, unsupported[k], 0)) return err_set(e, ERR_FORMAT, "added token \"%s\": %s is not supported", s, unsupported[k]);
 		json_int_t n = json_integer_value(id);
-		int32_t value = n < 0 || n > 1 << 26 ? -1 : (int32_t)n;
-		int special = flag(j, "special", 0);
-		int rc = tokenizer_add(t, s, json_string_length(content), value, special, flag(j, "normalized", !special), e);
+		int special = json_flag(j, "special", 0);
+		struct added_token a = { .bytes = (uint32_t)json_string_length(content), .id = n < 0 || n > 1 << 26 ? -1 : (int32_t)n,
+			.special = special, .normalized = json_flag(j, "normalized", !special), .single_word = json_flag(j, "single_word", 0),
+			.lstrip = json_flag(j, "lstrip", 0), .rstrip = json_flag(j, "rstrip", 0) };
+		a.content = (char *)(uintptr_t)json_string_value(content); /* copied there */
+		int rc = tokenizer_add(t, &a, e);
 		if (rc) return rc;
 	}
 	return 0;
@@ -140,7 +77,8 @@ static int read_merges(struct bpe *b, const json_t *list, struct err *e)
 		const json_t *m = json_array_get(list, i), *x = json_array_get(m, 0), *y = json_array_get(m, 1);
 		const char *s = json_string_value(m), *space = s ? strchr(s, ' ') : NULL;
 		int rc;
-		if (space) rc = bpe_add_merge(b, s, (size_t)(space - s), space + 1, json_string_length(m) - (size_t)(space + 1 - s), e);
+		if (space && strchr(space + 1, ' ')) rc = err_set(e, ERR_FORMAT, "model.merges[%zu] (\"%.100s\") has more than two parts", i, s);
+		else if (space) rc = bpe_add_merge(b, s, (size_t)(space - s), space + 1, json_string_length(m) - (size_t)(space + 1 - s), e);
 		else if (json_array_size(m) == 2 && json_is_string(x) && json_is_string(y))
 			rc = bpe_add_merge(b, json_string_value(x), json_string_length(x), json_string_value(y), json_string_length(y), e);
 		else rc = err_set(e, ERR_FORMAT, "model.merges[%zu] is neither \"a b\" nor [\"a\", \"b\"]", i);
@@ -151,38 +89,62 @@ static int read_merges(struct bpe *b, const json_t *list, struct err *e)
 
 static int read_model(struct tokenizer *t, const json_t *model, struct err *e)
 {
-	const char *type = text(model, "type");
+	const char *type = json_text(model, "type");
+	const json_t *dropout = json_object_get(model, "dropout"), *unk = json_object_get(model, "unk_token");
+	struct bpe *b = &t->bpe;
 	if (strcmp(type, "BPE") && !(type[0] == 0 && json_object_get(model, "merges")))
 		return err_set(e, ERR_FORMAT, "model.type \"%s\" is not supported (BPE)", type);
-	if (!is_missing(json_object_get(model, "dropout"))) return err_set(e, ERR_FORMAT, "model.dropout is not supported");
-	if (!is_missing(json_object_get(model, "unk_token"))) return err_set(e, ERR_FORMAT, "model.unk_token is not supported");
-	if (flag(model, "byte_fallback", 0)) return err_set(e, ERR_FORMAT, "model.byte_fallback is not supported");
-	if (*text(model, "continuing_subword_prefix") || *text(model, "end_of_word_suffix"))
+	if (!is_missing(dropout) && !(json_is_number(dropout) && json_number_value(dropout) == 0))
+		return err_set(e, ERR_FORMAT, "model.dropout is not supported: ids would change from call to call; set it to null");
+	if (*json_text(model, "continuing_subword_prefix") || *json_text(model, "end_of_word_suffix"))
 		return err_set(e, ERR_FORMAT, "model.continuing_subword_prefix and end_of_word_suffix are not supported");
-	t->bpe.ignore_merges = flag(model, "ignore_merges", 0);
-	int rc = read_vocab(&t->bpe, json_object_get(model, "vocab"), e);
-	return rc ? rc : read_merges(&t->bpe, json_object_get(model, "merges"), e);
+	b->ignore_merges = json_flag(model, "ignore_merges", 0);
+	b->byte_fallback = json_flag(model, "byte_fallback", 0);
+	b->fuse_unk = json_flag(model, "fuse_unk", 0);
+	int rc = read_vocab(b, json_object_get(model, "vocab"), e);
+	if (!rc) rc = read_merges(b, json_object_get(model, "merges"), e);
+	if (rc || is_missing(unk)) return rc;
+	if (!json_is_string(unk)) return err_set(e, ERR_FORMAT, "model.unk_token is not a text");
+	b->unk = bpe_id(b, json_string_value(unk), json_string_length(unk));
+	if (b->unk < 0) return err_set(e, ERR_FORMAT, "model.unk_token \"%s\" is not in the vocabulary", json_string_value(unk));
+	return 0;
 }
 
 /* ---- opening ---- */
 
-static int open_json(struct tokenizer **out, const char *path, struct err *e)
+/* truncation and padding are settings of the reference's calls, which transformers sets anew with every call: they are
+ * kept and not followed. */
+static void keep_parts(struct tokenizer *t, const json_t *doc)
 {
-	int rc = ERR_FORMAT;
+	for (size_t i = 0; i < sizeof PARTS / sizeof *PARTS; i++) {
+		json_t *v = json_object_get(doc, PARTS[i]);
+		json_object_set_new(t->pipeline, PARTS[i], v ? json_deep_copy(v) : json_null());
+	}
+}
+
+/* folder: where tokenizer_config.json may lie; NULL: it is not asked for. */
+static int open_json(struct tokenizer **out, const char *path, const char *folder, struct err *e)
+{
+	int rc = ERR_FORMAT, in_config = 0;
 	struct tokenizer *t = NULL;
-	json_t *doc = read_json(path, e);
+	json_t *doc = tokenizer_read_json(path, e);
 	if (!doc) return e ? e->code : rc;
 	TRY(tokenizer_new(&t, e));
 	TRY(read_model(t, json_object_get(doc, "model"), e));
 	TRY(read_added(t, json_object_get(doc, "added_tokens"), e));
-	TRY(read_pipeline(t, doc, e));
+	TRY(tokenizer_index(t, e));
+	TRY(tokenizer_read_pipeline(t, doc, e));
+	keep_parts(t, doc);
+	in_config = 1;
+	if (folder) TRY(tokenizer_read_config(t, folder, e));
+	in_config = 0;
 	TRY(tokenizer_finish(t, e));
 	*out = t;
 	t = NULL;
 out:
 	tokenizer_close(t);
 	json_decref(doc);
-	if (rc < 0) err_prefix(e, "%s", path);
+	if (rc < 0 && !in_config) err_prefix(e, "%s", path);
 	return rc;
 }
 
@@ -204,7 +166,7 @@ static int read_merges_text(struct bpe *b, char *data, struct err *e)
 	return 0;
 }
 
-int tokenizer_open_gpt2(struct tokenizer **out, const char *vocab_path, const char *merges_path, struct err *e)
+static int open_gpt2(struct tokenizer **out, const char *vocab_path, const char *merges_path, const char *folder, struct err *e)
 {
 	static const char end[] = "<|endoftext|>";
 	int rc = ERR_FORMAT;
@@ -212,7 +174,7 @@ int tokenizer_open_gpt2(struct tokenizer **out, const char *vocab_path, const ch
 	char *data = NULL;
 	size_t bytes;
 	*out = NULL;
-	json_t *vocab = read_json(vocab_path, e);
+	json_t *vocab = tokenizer_read_json(vocab_path, e);
 	if (!vocab) return e ? e->code : rc;
 	TRY(tokenizer_new(&t, e));
 	rc = read_vocab(&t->bpe, vocab, e);
@@ -223,8 +185,10 @@ int tokenizer_open_gpt2(struct tokenizer **out, const char *vocab_path, const ch
 	if (rc) err_prefix(e, "%s", merges_path);
 	TRY(rc);
 	int32_t id = bpe_id(&t->bpe, end, sizeof end - 1);
-	if (id >= 0) TRY(tokenizer_add(t, end, sizeof end - 1, id, 1, 0, e));
+	const struct added_token special = { .content = (char *)(uintptr_t)end, .bytes = sizeof end - 1, .id = id, .special = 1 };
+	if (id >= 0) TRY(tokenizer_add(t, &special, e));
 	TRY(tokenizer_set_gpt2(t, e));
+	if (folder) TRY(tokenizer_read_config(t, folder, e));
 	TRY(tokenizer_finish(t, e));
 	*out = t;
 	t = NULL;
@@ -235,6 +199,11 @@ out:
 	return rc;
 }
 
+int tokenizer_open_gpt2(struct tokenizer **out, const char *vocab_path, const char *merges_path, struct err *e)
+{
+	return open_gpt2(out, vocab_path, merges_path, NULL, e);
+}
+
 int tokenizer_open(struct tokenizer **out, const char *path, struct err *e)
 {
 	enum { PATH = 4096 };
@@ -243,10 +212,10 @@ int tokenizer_open(struct tokenizer **out, const char *path, struct err *e)
 	*out = NULL;
 	for (int i = 0; i < 3; i++)
 		if (snprintf(in[i], PATH, "%s/%s", path, names[i]) >= PATH) return err_set(e, ERR_RANGE, "tokenizer path \"%.80s…\" is too long", path);
-	if (fs_exists(in[0])) return open_json(out, in[0], e);
-	if (fs_exists(in[1]) && fs_exists(in[2])) return tokenizer_open_gpt2(out, in[1], in[2], e);
+	if (fs_exists(in[0])) return open_json(out, in[0], path, e);
+	if (fs_exists(in[1]) && fs_exists(in[2])) return open_gpt2(out, in[1], in[2], path, e);
 	if (!fs_exists(path)) return err_set(e, ERR_NOT_FOUND, "%s: no such tokenizer (expected a tokenizer.json or a folder that holds one)", path);
-	return open_json(out, path, e);
+	return open_json(out, path, NULL, e);
 }
 
 /* ---- saving ---- */
@@ -260,7 +229,7 @@ int tokenizer_set_gpt2(struct tokenizer *t, struct err *e)
 {
 	json_object_set_new(t->pipeline, "pre_tokenizer", byte_level(1));
 	json_object_set_new(t->pipeline, "decoder", byte_level(1));
-	return tokenizer_add_step(t, PRE_BYTE_LEVEL, TOKENIZER_GPT2_REGEX, 1, 1, 0, e);
+	return tokenizer_read_pipeline(t, t->pipeline, e);
 }
 
 static json_t *string(const char *s, size_t n)
@@ -274,8 +243,8 @@ static json_t *write_added(const struct tokenizer *t)
 	for (size_t i = 0; i < t->n_added; i++) {
 		const struct added_token *a = &t->added[i];
 		json_array_append_new(list, json_pack("{s:i, s:o, s:b, s:b, s:b, s:b, s:b}", "id", a->id, "content", string(a->content, a->bytes),
-						      "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", a->normalized, "special",
-						      a->special));
+						      "single_word", a->single_word, "lstrip", a->lstrip, "rstrip", a->rstrip,
+						      "normalized", a->normalized, "special", a->special));
 	}
 	return list;
 }
@@ -290,9 +259,10 @@ static json_t *write_model(const struct bpe *b)
 		json_array_append_new(merges, json_pack("[o, o]", string(b->token[m->left], b->bytes[m->left]),
 							string(b->token[m->right], b->bytes[m->right])));
 	}
-	return json_pack("{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout", "unk_token",
-			 "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0, "ignore_merges",
-			 b->ignore_merges, "vocab", vocab, "merges", merges);
+	json_t *unk = b->unk < 0 ? json_null() : string(b->token[b->unk], b->bytes[b->unk]);
+	return json_pack("{s:s, s:n, s:o, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout", "unk_token", unk,
+			 "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", b->fuse_unk, "byte_fallback", b->byte_fallback,
+			 "ignore_merges", b->ignore_merges, "vocab", vocab, "merges", merges);
 }
 
 /* The whole file as text, malloc'ed; NULL when memory is out. */

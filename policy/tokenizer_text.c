@@ -4,6 +4,9 @@
  * and 0xAE–0xFF stand for themselves, the other 68 in order are U+0100 and on. */
 #include "policy/tokenizer_internal.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 size_t utf8_next(const char *text, size_t n, int32_t *code)
 {
 	const unsigned char *s = (const unsigned char *)text;
@@ -90,4 +93,25 @@ int64_t alphabet_read(const char *s, size_t n, char *bytes)
 		bytes[count++] = (char)byte;
 	}
 	return count;
+}
+
+int text_put(struct text_buffer *b, const char *s, size_t n, struct err *e)
+{
+	if (b->room - b->used < n) {
+		size_t room = b->room ? b->room : 256;
+		while (room - b->used < n) room *= 2;
+		char *data = realloc(b->data, room);
+		if (!data) return err_set(e, ERR_MEMORY, "out of memory for the tokenizer's text");
+		b->data = data;
+		b->room = room;
+	}
+	if (n) memcpy(b->data + b->used, s, n);
+	b->used += n;
+	return 0;
+}
+
+int text_put_char(struct text_buffer *b, int32_t code, struct err *e)
+{
+	char s[4];
+	return text_put(b, s, utf8_put(s, code), e);
 }

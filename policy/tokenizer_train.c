@@ -289,7 +289,8 @@ static int first_tokens(struct tokenizer *t, const char *const *specials, size_t
 	int32_t id = 0;
 	for (size_t i = 0; i < n_specials && !rc; i++, id++) {
 		rc = bpe_add_token(&t->bpe, specials[i], strlen(specials[i]), id, e);
-		if (!rc) rc = tokenizer_add(t, specials[i], strlen(specials[i]), id, 1, 0, e);
+		const struct added_token a = { .content = (char *)(uintptr_t)specials[i], .bytes = (uint32_t)strlen(specials[i]), .id = id, .special = 1 };
+		if (!rc) rc = tokenizer_add(t, &a, e);
 	}
 	for (int32_t code = 0; code <= 0x143 && !rc; code++) {
 		char s[4];

@@ -298,10 +298,16 @@ static void test_refusals(void **state)
 	refuses(MODEL("\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"]"), "the result is not in the vocabulary");
 	refuses(MODEL("\"vocab\":{\"a\":0,\"ab\":1},\"merges\":[[\"a\",\"b\"]]"), "the right part");
 	refuses(MODEL("\"vocab\":{\"a\":0},\"merges\":[\"ab\"]"), "model.merges[0]");
-	refuses(MODEL("\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"a\""), "unk_token");
-	refuses(MODEL("\"vocab\":{\"a\":0},\"merges\":[],\"byte_fallback\":true"), "byte_fallback");
-	refuses("{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]},\"decoder\":{\"type\":\"Metaspace\"}}", "Metaspace");
-	refuses("{\"normalizer\":{\"type\":\"NFKC\"},\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]},\"decoder\":{\"type\":\"ByteLevel\"}}", "NFKC");
+	refuses(MODEL("\"vocab\":{\"a\":0},\"merges\":[\"a b c\"]"), "model.merges[0]");
+	refuses(MODEL("\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"b\""), "unk_token \"b\" is not in the vocabulary");
+	refuses(MODEL("\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1"), "dropout");
+	refuses("{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]},\"decoder\":{\"type\":\"CTC\"}}", "decoder: CTC");
+	refuses("{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]},\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},"
+		"{\"type\":\"Precompiled\"}]}}", "normalizer: normalizers[1]: Precompiled");
+	refuses("{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},"
+		"\"behavior\":\"Eaten\"}}", "behavior \"Eaten\"");
+	refuses("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"post_processor\":{\"type\":\"TemplateProcessing\","
+		"\"single\":[{\"SpecialToken\":{\"id\":\"b\"}},{\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"b\":{\"ids\":[5]}}}}", "the ids of \"b\"");
 	refuses("{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"},\"decoder\":{\"type\":\"ByteLevel\"},"
 		"\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", "pattern \"(\"");
 	struct tokenizer *t;
