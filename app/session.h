@@ -77,5 +77,7 @@ struct pass_rate {
 int session_pass_rate(struct session *s, const struct model *m, struct pass_rate *out, struct err *e);
 /* Share of held-out prompts of which the best of n samples (by the verifier) passes. */
 int session_best_of(struct session *s, const struct model *m, int n, struct pass_rate *out, struct err *e);
+/* Trains the start eval.continued_sft steps more, as the stage sft would have gone on, and measures it. */
+int baseline_continued_sft(struct session *s, struct model *start, struct pass_rate *out, struct err *e);
 
 #endif

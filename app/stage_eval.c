@@ -1,7 +1,8 @@
 /* The stage eval: what the run was for, measured on held-out prompts, beside
- * the baselines that need no learning: best of n samples from the start, and
- * the program of the nearest training prompt. */
+ * its baselines: best of n samples from the start, supervised training
+ * continued, and the program of the nearest training prompt. */
 #include "app/options.h"
+#include "app/report.h"
 #include "app/stages.h"
 
 #include "core/base/fault.h"
@@ -16,7 +17,9 @@ static json_t *rate_json(const struct pass_rate *p)
 	return json_pack("{s:f,s:f,s:f,s:I,s:f}", "pass_rate", p->rate, "low", p->low, "high", p->high, "n", (json_int_t)p->n, "reward", p->reward);
 }
 
-/* One model, greedy (n = 1) or best of n. */
+enum { GREEDY = 1, CONTINUED = -1 };
+
+/* One model: greedy, best of n, or greedy after more supervised training. */
 static int measure(struct session *s, json_t *out, const char *stage, const char *name, int n, struct err *e)
 {
 	char folder[PATH_MAX], key[64];
@@ -26,9 +29,10 @@ static int measure(struct session *s, json_t *out, const char *stage, const char
 	snprintf(folder, sizeof folder, "%.*s/models/%s", PATH_MAX - 64, s->folder, stage);
 	if (!fs_exists(folder)) return 0;
 	TRY(model_folder_open(&m, folder, s->backend, HEAD_LM, e));
-	TRY(n == 1 ? session_pass_rate(s, m, &p, e) : session_best_of(s, m, n, &p, e));
+	if (n == CONTINUED) TRY(baseline_continued_sft(s, m, &p, e));
+	else TRY(n == GREEDY ? session_pass_rate(s, m, &p, e) : session_best_of(s, m, n, &p, e));
 	if (p.n == 0) goto out;
-	snprintf(key, sizeof key, n == 1 ? "%s" : "%s_best_of_%d", stage, n);
+	snprintf(key, sizeof key, n == GREEDY ? "%s" : n == CONTINUED ? "%s_continued" : "%s_best_of_%d", stage, n);
 	json_object_set_new(out, key, rate_json(&p));
 	FAULT_POINT("eval.before_record", "a model is measured, the measure not recorded");
 	TRY(store_put_eval(s->store, 0, name, p.rate, (uint64_t)p.n, p.low, p.high, e));
@@ -61,9 +65,10 @@ int stage_eval(const struct stage_options *o, struct err *e)
 				     .parts = SESSION_RUN | SESSION_BACKEND | SESSION_TASK};
 	json_t *j = json_object();
 	TRY(session_open(&s, &so, e));
-	rc = measure(&s, j, "sft", "start_pass_rate", 1, e);
-	if (rc == 0) rc = measure(&s, j, "ppo", "end_pass_rate", 1, e);
+	rc = measure(&s, j, "sft", "start_pass_rate", GREEDY, e);
+	if (rc == 0) rc = measure(&s, j, "ppo", "end_pass_rate", GREEDY, e);
 	if (rc == 0 && s.config.eval.best_of > 1) rc = measure(&s, j, "sft", "best_of_pass_rate", (int)s.config.eval.best_of, e);
+	if (rc == 0 && s.config.eval.continued_sft > 0) rc = measure(&s, j, "sft", REPORT_CONTINUED, CONTINUED, e);
 	if (rc == 0) {
 		nearness(&s, j);
 		json_object_set_new(j, "seconds", json_real(fs_now() - began));

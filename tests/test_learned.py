@@ -42,6 +42,14 @@ class Learned(unittest.TestCase):
         finally:
             db.close()
 
+    def test_baselines(self):
+        """Supervised training continued is measured on the same prompts as start and end, and is not the start."""
+        rows = dict((name, (n, value)) for name, n, value in self.rows("SELECT name, n, value FROM evaluations WHERE stage = 'eval'"))
+        for name in ("start_pass_rate", "end_pass_rate", "best_of_pass_rate", "continued_sft_pass_rate"):
+            self.assertEqual(rows[name][0], rows["start_pass_rate"][0], name)
+        self.assertIn("sft_continued", self.summary(self.base)["eval"])
+        self.assertTrue(os.path.exists(os.path.join(self.base, "models", "sft")))
+
     def test_summary(self):
         s = self.summary(self.base)
         for stage in STAGES:

@@ -139,6 +139,7 @@ struct config_fit {
 struct config_eval {
 	int64_t tasks;       /* held-out prompts; 0: all */
 	int64_t best_of;     /* samples a prompt for the best-of baseline; 0: off */
+	int64_t continued_sft; /* supervised steps of that baseline; 0: off */
 };
 
 struct config_net {

@@ -169,6 +169,7 @@ static const struct config_key table[] = {
 
 	INT("eval.tasks", eval.tasks, "0", 0, 1e8, "Held-out prompts evaluated; 0: all."),
 	INT("eval.best_of", eval.best_of, "10", 0, 64, "Samples a prompt for the best-of baseline; 0: no baseline."),
+	INT("eval.continued_sft", eval.continued_sft, "0", 0, 1e9, "Supervised steps by which the start is trained on, for the baseline of continued supervised training; 0: no baseline."),
 
 	TEXT("net.learner", net.learner, "", "Endpoint that the learner binds and workers connect to; empty: private to the run, on this machine."),
 	TEXT("net.rewards", net.rewards, "", "Endpoints of the reward services, separated by commas; empty: private to the run."),
