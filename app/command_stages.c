@@ -1,4 +1,4 @@
-/* The stages by hand: `tenfold sft`, `tenfold collect`, `tenfold fit-reward`, `tenfold eval`. (`ppo` is several processes:
+/* The stages by hand: `tenfold pretrain`, `tenfold sft`, `tenfold collect`, `tenfold fit-reward`, `tenfold eval`. (`ppo` is several processes:
  * `tenfold run --set run.stages=ppo`, or the roles one by one.) */
 #include "app/commands.h"
 #include "app/options.h"
@@ -20,6 +20,13 @@ static int stage_command(int argc, char **argv, const char *line, const char *ab
 	o.config = rest.item[0];
 	log_setup(name, LOG_WARN);
 	return stage(&o, e);
+}
+
+int command_pretrain(int argc, char **argv, struct err *e)
+{
+	return stage_command(argc, argv, "pretrain CONFIG --out DIR [--resume] [--set KEY=VALUE]…",
+			     "Trains on the texts of pretrain.sources, mixed by their weights; leaves the model and its tokenizer in DIR/models/pretrain\n"
+			     "(model.init and tokenizer.path of a later run) and its held-out loss, by source, in DIR/summary.json.", "pretrain", stage_pretrain, e);
 }
 
 int command_sft(int argc, char **argv, struct err *e)

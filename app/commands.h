@@ -11,6 +11,7 @@
 #include "core/base/err.h"
 
 int command_run(int argc, char **argv, struct err *e);
+int command_pretrain(int argc, char **argv, struct err *e);
 int command_sft(int argc, char **argv, struct err *e);
 int command_collect(int argc, char **argv, struct err *e);
 int command_fit_reward(int argc, char **argv, struct err *e);

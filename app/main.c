@@ -17,6 +17,7 @@ static const struct command {
 	int (*run)(int argc, char **argv, struct err *e);
 } commands[] = {
 	{"run", "Run all stages of a configuration on this machine.", command_run},
+	{"pretrain", "Train a model on plain text from weighted sources.", command_pretrain},
 	{"sft", "The stage sft by hand: supervised training.", command_sft},
 	{"collect", "The stage collect by hand: ranked groups for a reward model.", command_collect},
 	{"fit-reward", "The stage fit-reward by hand: a reward model from them.", command_fit_reward},

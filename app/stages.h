@@ -12,6 +12,8 @@ struct stage_options {
 	int resume;
 };
 
+/* Training on plain text; leaves models/pretrain. */
+int stage_pretrain(const struct stage_options *, struct err *);
 /* Supervised training; leaves models/sft. */
 int stage_sft(const struct stage_options *, struct err *);
 /* Samples groups from the start's policy and stores them ranked by the verifier. */

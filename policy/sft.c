@@ -21,7 +21,7 @@ struct sft {
 	uint64_t seed;
 	const struct sft_example *examples;
 	uint32_t count;
-	int64_t longest; /* tokens */
+	struct sft_source source; /* of every step's examples: those above, or the caller's */
 	struct optimizer *opt;
 	struct activations *acts;
 	struct batch batch;
@@ -41,25 +41,31 @@ static int64_t longest(const struct sft_example *x, uint32_t n)
 	return most;
 }
 
-int sft_open(struct sft **out, struct model *m, const struct config_sft *c, uint64_t seed, const struct sft_example *x, uint32_t n, struct err *e)
+/* The i-th example ever seen: epoch after epoch, each in its own order. */
+static void permuted(void *arg, int64_t i, struct sft_example *x)
+{
+	struct sft *s = arg;
+	int64_t epoch = i / s->count;
+	if (epoch != s->order_epoch) {
+		rng_permutation((struct rng_key){s->seed, RNG_SFT}, (uint32_t)epoch, 0, s->count, s->order);
+		s->order_epoch = epoch;
+	}
+	*x = s->examples[s->order[i % s->count]];
+}
+
+int sft_open_source(struct sft **out, struct model *m, const struct config_sft *c, const struct sft_source *source, struct err *e)
 {
 	*out = NULL;
-	if (n == 0) return err_set(e, ERR_RANGE, "no supervised examples: set task.supervised, or task.completions to a file that has some");
 	struct sft *s = calloc(1, sizeof *s);
 	CHECK(s, "out of memory for supervised training");
 	s->m = m;
 	s->c = *c;
-	s->seed = seed;
-	s->examples = x;
-	s->count = n;
-	s->longest = longest(x, n);
-	s->order_epoch = -1;
+	s->source = *source;
 	int64_t items = shape_moe_layers(&m->shape) * m->shape.experts + 1;
 	s->state.counts = calloc((size_t)items, sizeof *s->state.counts);
 	s->counts = calloc((size_t)items, sizeof *s->counts);
 	s->balance = calloc((size_t)items, sizeof *s->balance);
-	s->order = calloc(n, sizeof *s->order);
-	CHECK(s->state.counts && s->counts && s->balance && s->order, "out of memory for supervised training");
+	CHECK(s->state.counts && s->counts && s->balance, "out of memory for supervised training");
 	int rc = optimizer_open(&s->opt, m, &c->optim, c->steps, e);
 	if (rc < 0) {
 		sft_close(s);
@@ -68,6 +74,24 @@ int sft_open(struct sft **out, struct model *m, const struct config_sft *c, uint
 	s->acts = activations_open(m, 1);
 	batch_open(&s->batch, m->backend);
 	*out = s;
+	return 0;
+}
+
+int sft_open(struct sft **out, struct model *m, const struct config_sft *c, uint64_t seed, const struct sft_example *x, uint32_t n, struct err *e)
+{
+	*out = NULL;
+	if (n == 0) return err_set(e, ERR_RANGE, "no supervised examples: set task.supervised, or task.completions to a file that has some");
+	const struct sft_source source = {permuted, NULL, longest(x, n)};
+	int rc = sft_open_source(out, m, c, &source, e);
+	if (rc < 0) return rc;
+	struct sft *s = *out;
+	s->source.arg = s;
+	s->seed = seed;
+	s->examples = x;
+	s->count = n;
+	s->order_epoch = -1;
+	s->order = calloc(n, sizeof *s->order);
+	CHECK(s->order, "out of memory for supervised training");
 	return 0;
 }
 
@@ -96,17 +120,6 @@ struct sft_state *sft_state(struct sft *s)
 	return &s->state;
 }
 
-/* The i-th example ever seen: epoch after epoch, each in its own order. */
-static const struct sft_example *pick(struct sft *s, int64_t i)
-{
-	int64_t epoch = i / s->count;
-	if (epoch != s->order_epoch) {
-		rng_permutation((struct rng_key){s->seed, RNG_SFT}, (uint32_t)epoch, 0, s->count, s->order);
-		s->order_epoch = epoch;
-	}
-	return &s->examples[s->order[i % s->count]];
-}
-
 static void host_room(struct sft *s, int64_t n)
 {
 	if (n <= s->room) return;
@@ -129,16 +142,21 @@ int sft_step(struct sft *s, struct sft_report *r, struct err *e)
 	int64_t first = s->state.step * s->c.batch, targets = 0, rows = 0, items = shape_moe_layers(&s->m->shape) * s->m->shape.experts;
 	double began = fs_now(), loss = 0;
 	for (int64_t i = 0; i < s->c.batch; i++) {
-		const struct sft_example *x = pick(s, first + i);
-		targets += x->completion + (all ? x->prompt - 1 : 0);
-		rows += (int64_t)x->prompt + x->completion - 1;
+		struct sft_example x;
+		s->source.example(s->source.arg, first + i, &x);
+		targets += x.completion + (all ? x.prompt - 1 : 0);
+		rows += (int64_t)x.prompt + x.completion - 1;
 	}
 	memset(s->counts, 0, (size_t)items * sizeof *s->counts);
 	model_balance_gradient(s->m, s->state.counts, s->c.load_balance_coef, rows, s->balance);
 	optimizer_begin(s->opt);
 	for (int64_t i = 0; i < s->c.batch; i += SFT_BLOCK) {
-		batch_reset(&s->batch, s->longest / KV_PAGE + 1);
-		for (int64_t j = i; j < i + SFT_BLOCK && j < s->c.batch; j++) add_example(s, pick(s, first + j), flags);
+		batch_reset(&s->batch, s->source.longest / KV_PAGE + 1);
+		for (int64_t j = i; j < i + SFT_BLOCK && j < s->c.batch; j++) {
+			struct sft_example x;
+			s->source.example(s->source.arg, first + j, &x);
+			add_example(s, &x, flags);
+		}
 		batch_upload(&s->batch);
 		model_forward(s->m, s->acts, &s->batch, NULL);
 		model_count_experts(s->m, s->acts, &s->batch, s->counts);

@@ -13,6 +13,14 @@ struct sft_example {
 	uint32_t prompt, completion; /* tokens of each */
 };
 
+/* Examples that are made on demand: example i (from 0) is the i-th ever trained on, the same whenever it is asked for.
+ * x->tokens need to live until the next call only. */
+struct sft_source {
+	void (*example)(void *arg, int64_t i, struct sft_example *x);
+	void *arg;
+	int64_t longest; /* tokens */
+};
+
 struct sft_report {
 	int64_t step, steps;
 	double loss;     /* mean cross entropy a target token, nats */
@@ -28,6 +36,8 @@ struct sft_state {
 
 struct sft;
 int sft_open(struct sft **out, struct model *, const struct config_sft *, uint64_t seed, const struct sft_example *, uint32_t n, struct err *);
+/* The same with examples from a source, in its order. */
+int sft_open_source(struct sft **out, struct model *, const struct config_sft *, const struct sft_source *, struct err *);
 void sft_close(struct sft *);
 struct optimizer *sft_optimizer(struct sft *);
 struct sft_state *sft_state(struct sft *);

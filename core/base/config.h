@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { CONFIG_STRING = 512, CONFIG_KEYS_MAX = 192 };
+enum { CONFIG_STRING = 512, CONFIG_KEYS_MAX = 256 };
 typedef char config_string[CONFIG_STRING];
 
 struct config_run {
@@ -63,6 +63,17 @@ struct config_sft {
 	struct config_optim optim;
 	int64_t steps, batch;      /* optimiser steps; sequences per step */
 	config_string loss_on;     /* completion, all */
+	double load_balance_coef, z_loss_coef, router_bias_rate;
+	int64_t eval_every;        /* steps; 0: at the end only */
+};
+
+struct config_pretrain {
+	config_string sources;     /* "path:weight, path:weight" */
+	int64_t sequence;          /* tokens predicted a sequence */
+	double heldout;            /* share of the documents kept for the held-out loss */
+	int64_t eval_sequences;
+	struct config_optim optim;
+	int64_t steps, batch;      /* optimiser steps; sequences per step */
 	double load_balance_coef, z_loss_coef, router_bias_rate;
 	int64_t eval_every;        /* steps; 0: at the end only */
 };
@@ -154,6 +165,7 @@ struct config {
 	struct config_model model;
 	struct config_tokenizer tokenizer;
 	struct config_task task;
+	struct config_pretrain pretrain;
 	struct config_sft sft;
 	struct config_rollout rollout;
 	struct config_reward reward;

@@ -203,6 +203,7 @@ int config_check(const struct config *c, struct err *e)
 	TRY(check_ppo(&c->ppo, e));
 	/* optimiser steps of PPO are counted in steps of the run, as the schedule is */
 	if (config_has_stage(c, "sft")) TRY(check_optim("sft", &c->sft.optim, c->sft.steps, e));
+	if (*c->pretrain.sources) TRY(check_optim("pretrain", &c->pretrain.optim, c->pretrain.steps, e));
 	if (config_has_stage(c, "ppo")) TRY(check_optim("ppo", &c->ppo.optim, c->ppo.steps, e));
 	TRY(check_endpoints("net.learner", c->net.learner, e));
 	TRY(check_endpoints("net.rewards", c->net.rewards, e));

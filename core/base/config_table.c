@@ -81,6 +81,18 @@ static const struct config_key table[] = {
 	INT("task.tests", task.tests, "16", 1, 256, "Hidden tests a program has to pass."),
 	FLOAT("task.wrong", task.wrong, "0.4", 0, 1, "Share of the supervised examples that are wrong."),
 
+	TEXT("pretrain.sources", pretrain.sources, "", "Texts of `tenfold pretrain` with their weights, \"path:weight, path:weight\" (a path alone has weight 1): plain text, whose documents are paragraphs, or .jsonl of {\"text\": …}; a path with * stands for all files that match."),
+	INT("pretrain.sequence", pretrain.sequence, "256", 2, 1048576, "Tokens predicted a sequence."),
+	FLOAT("pretrain.heldout", pretrain.heldout, "0.02", 0, 0.9, "Share of the documents kept for the held-out loss, drawn by their hash."),
+	INT("pretrain.eval_sequences", pretrain.eval_sequences, "64", 1, 1e6, "Sequences of the held-out documents that are measured, at most."),
+	OPTIM(pretrain, "0.001", "cosine", "20"),
+	INT("pretrain.steps", pretrain.steps, "300", 1, 1e9, "Optimiser steps."),
+	INT("pretrain.batch", pretrain.batch, "32", 1, 1e6, "Sequences a step."),
+	FLOAT("pretrain.load_balance_coef", pretrain.load_balance_coef, "0.01", 0, 1000, "Weight of the load-balance loss of the router."),
+	FLOAT("pretrain.z_loss_coef", pretrain.z_loss_coef, "0", 0, 1000, "Weight of the router's z-loss (squared log-sum-exp of its logits)."),
+	FLOAT("pretrain.router_bias_rate", pretrain.router_bias_rate, "0", 0, 1, "Step of the loss-free balancing bias per optimiser step; 0: the bias stays."),
+	INT("pretrain.eval_every", pretrain.eval_every, "0", 0, 1e9, "Steps between checkpoints, with a measurement of the held-out loss; 0: at the end only."),
+
 	OPTIM(sft, "0.002", "cosine", "20"),
 	INT("sft.steps", sft.steps, "300", 1, 1e9, "Optimiser steps of supervised training."),
 	INT("sft.batch", sft.batch, "64", 1, 1e6, "Sequences a step."),

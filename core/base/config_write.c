@@ -11,6 +11,7 @@ static const struct {
 	{"model", "The shape of a model made from scratch. With `model.init` the shape comes from that folder."},
 	{"tokenizer", "Where the tokens come from."},
 	{"task", "What the model is asked."},
+	{"pretrain", "Training on plain text, by `tenfold pretrain`."},
 	{"sft", "The supervised start."},
 	{"rollout", "How completions are drawn."},
 	{"reward", "How they are scored."},

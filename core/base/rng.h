@@ -32,6 +32,8 @@ enum rng_purpose {
 	RNG_PICK_DESIGN = 43, /* a: prompt, c: what: design of a prompt */
 	RNG_BOOTSTRAP = 44,  /* a: resample, b: index */
 	RNG_CROWD = 45,      /* a simulated crowd, as app/web/simulate.c says */
+	RNG_MIXTURE = 48,    /* b: sequence: which source it comes from */
+	RNG_DOCUMENTS = 49,  /* a: epoch, b: source: order of its documents */
 	RNG_DATA = 50,       /* b: hash of a record's key: whether it is held out of a data set */
 };
 
