@@ -59,18 +59,21 @@ static void layer_buffers(struct activations *a, struct layer_acts *l, int64_t l
 {
 	const struct shape *s = &a->model->shape;
 	int64_t c = s->width, hq = s->heads * s->head_dim, hk = s->kv_heads * s->head_dim, hv = s->kv_heads * s->value_dim;
+	int64_t statistics = s->norm == NORM_LAYER ? 2 * t : t;
 	l->x = get(a, t * c);
-	l->n1 = get(a, t * c), l->rstd1 = get(a, t);
+	l->n1 = get(a, t * c), l->rstd1 = get(a, statistics);
 	l->q = get(a, t * hq), l->k = get(a, t * hk), l->v = get(a, t * hv);
 	if (s->qk_norm && a->keep) {
 		l->q_raw = get(a, t * hq), l->k_raw = get(a, t * hk);
 		l->q_rstd = get(a, t * s->heads), l->k_rstd = get(a, t * s->kv_heads);
 	}
+	if (s->qkv == QKV_LATENT) l->latent = get(a, t * s->latent_rank), l->latent_n = get(a, t * s->latent_rank), l->latent_rstd = get(a, t);
+	if (s->query_rank) l->query = get(a, t * s->query_rank), l->query_n = get(a, t * s->query_rank), l->query_rstd = get(a, t);
 	if (pages > 0) l->k_pages = get(a, pages * hk * KV_PAGE), l->v_pages = get(a, pages * hv * KV_PAGE);
 	l->att = get(a, t * s->heads * s->value_dim);
 	l->lse = get(a, t * s->heads);
 	l->mid = a->keep ? get(a, t * c) : l->x;
-	l->n2 = get(a, t * c), l->rstd2 = get(a, t);
+	l->n2 = get(a, t * c), l->rstd2 = get(a, statistics);
 	if (!a->keep || shape_is_moe(s, layer)) {
 		int64_t e = s->experts, k = s->chosen, i = s->expert_width;
 		if (e > 0) {
@@ -92,6 +95,13 @@ static void backward_buffers(struct activations *a, int64_t t, int64_t pages, in
 	a->dx = get(a, t * c), a->dn = get(a, t * c);
 	a->datt = get(a, t * s->heads * s->value_dim);
 	a->dq = get(a, t * hq), a->dk = get(a, t * hk), a->dv = get(a, t * hv);
+	if (s->qk_norm) a->dspare = get(a, t * (hq > hk ? hq : hk));
+	if (shape_fused_width(s)) a->dfused = get(a, t * shape_fused_width(s));
+	if (s->qkv == QKV_LATENT) {
+		a->dwidened = get(a, t * shape_widened(s));
+		a->dlatent = get(a, t * s->latent_rank), a->dlatent_n = get(a, t * s->latent_rank);
+	}
+	if (s->query_rank) a->dquery = get(a, t * s->query_rank), a->dquery_n = get(a, t * s->query_rank);
 	a->dk_pages = get(a, pages * hk * KV_PAGE), a->dv_pages = get(a, pages * hv * KV_PAGE);
 	if (w > 0) a->dg = get(a, t * w), a->du = get(a, t * w), a->da = get(a, t * w);
 	if (s->experts > 0) {
@@ -120,7 +130,9 @@ void activations_reserve(struct activations *a, int64_t rows, int64_t pages, int
 		if (!a->keep && l > 0 && shape_is_moe(s, l)) a->layer[l].expert = get(a, t * s->chosen);
 	}
 	a->last = a->keep ? get(a, t * s->width) : a->layer[0].x;
-	a->final = get(a, t * s->width), a->rstd = get(a, t);
+	a->final = get(a, t * s->width), a->rstd = get(a, s->norm == NORM_LAYER ? 2 * t : t);
+	if (shape_fused_width(s)) a->fused = get(a, t * shape_fused_width(s));
+	if (s->qkv == QKV_LATENT) a->widened = get(a, t * shape_widened(s));
 	if (s->experts > 0) a->work = get(a, t * s->chosen * (s->width + 3 * s->expert_width));
 	a->outs = get(a, n * s->width);
 	a->head_rows = n < HEAD_ROWS ? n : HEAD_ROWS;

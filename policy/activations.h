@@ -6,9 +6,11 @@
 
 struct layer_acts {
 	float *x;        /* [T, C] input */
-	float *n1, *rstd1; /* [T, C], [T] */
+	float *n1, *rstd1; /* [T, C], [T] (LayerNorm: [2, T], means behind) */
 	float *q, *k, *v;  /* [T, H*D], [T, J*D], [T, J*Dv]; q and k after norm and rotation */
 	float *q_raw, *k_raw, *q_rstd, *k_rstd; /* with qk_norm */
+	float *latent, *latent_n, *latent_rstd; /* QKV_LATENT: before and after its norm */
+	float *query, *query_n, *query_rstd;    /* with query_rank */
 	float *k_pages, *v_pages;
 	float *att, *lse;  /* [T, H*Dv], [T, H] */
 	float *mid;        /* [T, C] after attention */
@@ -30,13 +32,14 @@ struct activations {
 	float *last;        /* [T, C] output of the last layer */
 	float *final, *rstd; /* [T, C], [T] after the final norm */
 	float *work;        /* [T*K, C + 3I] experts scratch */
+	float *fused, *widened; /* [T, shape_fused_width], [T, shape_widened]: of the layer under way */
 	float *outs;        /* [N, C] */
 	float *head_work;   /* [head_rows, V] */
 	int64_t head_rows;
 	float *logprob, *entropy, *value; /* [N] */
 	/* backward */
 	float *dx, *dn, *datt, *dq, *dk, *dv, *dk_pages, *dv_pages, *dg, *du, *da, *dlogits, *dweight, *douts, *dlogprob, *dentropy, *dvalue,
-		*balance;
+		*balance, *dspare, *dfused, *dwidened, *dlatent, *dlatent_n, *dquery, *dquery_n;
 };
 
 /* Buffers for a batch of this size. */

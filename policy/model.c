@@ -1,9 +1,8 @@
 /* The model's forward; see model.h. Pre-norm transformer: x += attention(norm x);
  * x += feed-forward(norm x), the feed-forward being shared experts plus the
- * chosen ones, or dense. */
-#include "policy/activations.h"
+ * chosen ones, or dense (layer_attention.c, layer_ffn.c). */
+#include "policy/layer.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,11 +18,11 @@ int model_open(struct model **out, struct backend *backend, const struct shape *
 	m->shape = *s;
 	m->arena = arena_open(0);
 	params_build(&m->params, s, m->arena);
-	int64_t half = s->head_dim / 2, n = s->max_positions * half;
+	int64_t n = s->max_positions * (shape_rope_dims(s) / 2);
 	m->weights = m->ops->alloc(backend, (size_t)m->params.floats * sizeof(float));
 	m->cos = m->ops->alloc(backend, (size_t)n * sizeof(float));
 	m->sin = m->ops->alloc(backend, (size_t)n * sizeof(float));
-	float *cs = malloc((size_t)n * sizeof *cs), *sn = malloc((size_t)n * sizeof *sn);
+	float *cs = malloc((size_t)n * sizeof *cs + 1), *sn = malloc((size_t)n * sizeof *sn + 1);
 	if (!m->weights || !m->cos || !m->sin || !cs || !sn) {
 		free(cs);
 		free(sn);
@@ -32,12 +31,7 @@ int model_open(struct model **out, struct backend *backend, const struct shape *
 		model_close(m);
 		return rc;
 	}
-	for (int64_t p = 0; p < s->max_positions; p++)
-		for (int64_t i = 0; i < half; i++) {
-			double angle = (double)p * pow(s->rope_theta, -2.0 * (double)i / (double)s->head_dim);
-			cs[p * half + i] = (float)cos(angle);
-			sn[p * half + i] = (float)sin(angle);
-		}
+	shape_rope_tables(s, cs, sn);
 	m->ops->upload(backend, m->cos, cs, (size_t)n * sizeof *cs);
 	m->ops->upload(backend, m->sin, sn, (size_t)n * sizeof *sn);
 	free(cs);
@@ -108,133 +102,29 @@ void kv_cache_close(struct kv_cache *c, const struct model *m)
 
 /* ---- forward ---- */
 
-struct pass {
-	const struct model *m;
-	struct activations *a;
-	const struct batch *b;
-	const struct kv_cache *cache;
-};
-
-static struct tensor weight(const struct pass *p, int i)
+/* Token embeddings, and with learned positions the positions' rows added. */
+static void embed(const struct pass *p, float *x)
 {
-	return params_view(&p->m->params, i, p->m->weights);
-}
-
-static void project(const struct pass *p, struct tensor x, int param, struct tensor y, int add)
-{
-	struct linear_args l = {.x = x, .w = weight(p, param), .y = y, .add = add};
-	p->m->ops->linear_forward(p->m->backend, &l);
-}
-
-static void normalise(const struct pass *p, struct tensor x, int param, struct tensor y, float *rstd)
-{
-	struct norm_args n = {.x = x, .w = params_vector(&p->m->params, param, p->m->weights), .eps = (float)p->m->shape.norm_eps, .y = y, .rstd = rstd};
-	p->m->ops->norm_forward(p->m->backend, &n);
-}
-
-/* Norm per head (when asked) and rotation, in place on q or k. */
-static void position(const struct pass *p, float *x, float *raw, float *rstd, int norm, int64_t heads)
-{
-	const struct shape *s = &p->m->shape;
-	const struct ops *o = p->m->ops;
-	int64_t t = p->b->rows, d = s->head_dim;
-	if (norm >= 0) {
-		if (raw) o->copy(p->m->backend, raw, x, (size_t)(t * heads * d) * 4);
-		normalise(p, tensor_f32(raw ? raw : x, t * heads, d), norm, tensor_f32(x, t * heads, d), rstd);
-	}
-	struct rope_args r = {.x = tensor_f32(x, t, heads * d), .heads = (int)heads, .head_dim = (int)d, .dims = (int)d, .pos = p->b->device.pos,
-			      .cos = p->m->cos, .sin = p->m->sin};
-	o->rope(p->m->backend, &r);
-}
-
-static void attention_layer(const struct pass *p, int64_t layer)
-{
-	const struct shape *s = &p->m->shape;
-	const struct ops *o = p->m->ops;
-	struct layer_acts *l = &p->a->layer[layer];
-	const struct layer_params *w = &p->m->params.layer[layer];
-	const struct batch *b = p->b;
-	int64_t t = b->rows, c = s->width;
-	struct tensor x = tensor_f32(l->x, t, c), n1 = tensor_f32(l->n1, t, c);
-	struct tensor q = tensor_f32(l->q, t, s->heads * s->head_dim), k = tensor_f32(l->k, t, s->kv_heads * s->head_dim);
-	struct tensor v = tensor_f32(l->v, t, s->kv_heads * s->value_dim), att = tensor_f32(l->att, t, s->heads * s->value_dim);
-	normalise(p, x, w->norm1, n1, l->rstd1);
-	project(p, n1, w->q, q, 0);
-	project(p, n1, w->k, k, 0);
-	project(p, n1, w->v, v, 0);
-	position(p, l->q, l->q_raw, l->q_rstd, w->q_norm, s->heads);
-	position(p, l->k, l->k_raw, l->k_rstd, w->k_norm, s->kv_heads);
-	float *kp = p->cache ? p->cache->k[layer] : l->k_pages, *vp = p->cache ? p->cache->v[layer] : l->v_pages;
-	struct kv_args kv = {.k_pages = kp, .v_pages = vp, .kv_heads = (int)s->kv_heads, .dk = (int)s->head_dim, .dv = (int)s->value_dim, .k = k, .v = v,
-			     .writes = b->writes, .row = b->device.write_row, .page = b->device.write_page, .slot = b->device.write_slot};
-	o->kv_write(p->m->backend, &kv);
-	struct attention_args at = {.q = q, .heads = (int)s->heads, .kv_heads = (int)s->kv_heads, .dk = (int)s->head_dim, .dv = (int)s->value_dim,
-				    .scale = (float)(1.0 / sqrt((double)s->head_dim)), .k_pages = kp, .v_pages = vp, .tables = b->device.tables,
-				    .table_stride = (int)b->stride, .row_seq = b->device.seq, .row_pos = b->device.pos, .out = att,
-				    .lse = p->a->keep ? l->lse : NULL};
-	o->attention_forward(p->m->backend, &at);
-	if (l->mid != l->x) o->copy(p->m->backend, l->mid, l->x, (size_t)(t * c) * 4);
-	project(p, att, w->o, tensor_f32(l->mid, t, c), 1);
-}
-
-static void gated_layer(const struct pass *p, struct layer_acts *l, struct tensor x, int gate, int up, int down, int64_t width, struct tensor out)
-{
-	int64_t t = p->b->rows;
-	struct tensor g = tensor_f32(l->sg, t, width), u = tensor_f32(l->su, t, width), a = tensor_f32(l->sa, t, width);
-	project(p, x, gate, g, 0);
-	project(p, x, up, u, 0);
-	struct swiglu_args s = {.g = g, .u = u, .a = a};
-	p->m->ops->swiglu_forward(p->m->backend, &s);
-	project(p, a, down, out, 1);
-}
-
-static void expert_layer(const struct pass *p, struct layer_acts *l, const struct layer_params *w, struct tensor x, struct tensor out)
-{
-	const struct shape *s = &p->m->shape;
-	const struct ops *o = p->m->ops;
-	int64_t t = p->b->rows, k = s->chosen;
-	struct tensor logits = tensor_f32(l->logits, t, s->experts);
-	project(p, x, w->router, logits, 0);
-	struct router_args r = {.logits = logits, .kind = s->router, .chosen = (int)k, .normalize = s->router_normalize, .scale = (float)s->router_scale,
-				.bias = params_vector(&p->m->params, w->router_bias, p->m->weights), .probs = l->probs, .lse = l->router_lse,
-				.expert = l->expert, .weight = l->weight};
-	o->router_forward(p->m->backend, &r);
-	struct experts_args e = {.x = x, .experts = (int)s->experts, .chosen = (int)k, .expert = l->expert, .weight = l->weight, .gate = weight(p, w->gate),
-				 .up = weight(p, w->up), .down = weight(p, w->down), .out = out, .order = l->order, .offset = l->offset,
-				 .g = tensor_f32(l->g, t * k, s->expert_width), .u = tensor_f32(l->u, t * k, s->expert_width),
-				 .work = tensor_f32(p->a->work, t * k, s->width + 3 * s->expert_width)};
-	o->experts_forward(p->m->backend, &e);
-}
-
-static void feed_forward_layer(const struct pass *p, int64_t layer, float *out_data)
-{
-	const struct shape *s = &p->m->shape;
-	struct layer_acts *l = &p->a->layer[layer];
-	const struct layer_params *w = &p->m->params.layer[layer];
-	int64_t t = p->b->rows, c = s->width;
-	struct tensor n2 = tensor_f32(l->n2, t, c), out = tensor_f32(out_data, t, c);
-	normalise(p, tensor_f32(l->mid, t, c), w->norm2, n2, l->rstd2);
-	if (out_data != l->mid) p->m->ops->copy(p->m->backend, out_data, l->mid, (size_t)(t * c) * 4);
-	if (!shape_is_moe(s, layer)) {
-		gated_layer(p, l, n2, w->dense_gate, w->dense_up, w->dense_down, s->dense_width, out);
-		return;
-	}
-	if (s->shared_width) gated_layer(p, l, n2, w->shared_gate, w->shared_up, w->shared_down, s->shared_width, out);
-	expert_layer(p, l, w, n2, out);
+	const struct model *m = p->m;
+	int64_t t = p->b->rows, c = m->shape.width;
+	m->ops->embedding_forward(m->backend, params_view(&m->params, m->params.embed, m->weights), p->b->device.ids, tensor_f32(x, t, c));
+	if (m->params.positions < 0) return;
+	struct tensor rows = tensor_f32(p->a->layer[0].n1, t, c);
+	m->ops->gather_rows(m->backend, rows, params_view(&m->params, m->params.positions, m->weights), p->b->device.pos);
+	m->ops->add(m->backend, x, rows.data, t * c);
 }
 
 void model_forward(const struct model *m, struct activations *a, const struct batch *b, const struct kv_cache *cache)
 {
 	const struct shape *s = &m->shape;
 	activations_reserve(a, b->rows, cache ? 0 : b->pages, b->outs);
-	struct pass p = {m, a, b, cache};
-	m->ops->embedding_forward(m->backend, params_view(&m->params, m->params.embed, m->weights), b->device.ids,
-				  tensor_f32(a->layer[0].x, b->rows, s->width));
+	struct pass p = {.m = m, .a = a, .b = b, .cache = cache};
+	embed(&p, a->layer[0].x);
 	for (int64_t l = 0; l < s->layers; l++) {
-		attention_layer(&p, l);
-		feed_forward_layer(&p, l, l + 1 < s->layers ? a->layer[l + 1].x : a->last);
+		layer_attention(&p, l);
+		layer_feed_forward(&p, l, l + 1 < s->layers ? a->layer[l + 1].x : a->last);
 	}
-	normalise(&p, tensor_f32(a->last, b->rows, s->width), m->params.norm, tensor_f32(a->final, b->rows, s->width), a->rstd);
+	layer_norm(&p, tensor_f32(a->last, b->rows, s->width), m->params.norm, tensor_f32(a->final, b->rows, s->width), a->rstd);
 }
 
 struct tensor model_outs(const struct model *m, struct activations *a, const struct batch *b)
@@ -260,4 +150,37 @@ void model_scalars(const struct model *m, struct activations *a, const struct ba
 				.bias = params_vector(&m->params, m->params.score_bias, m->weights), .y = tensor_f32(a->value, b->outs, 1)};
 	m->ops->linear_forward(m->backend, &l);
 	m->ops->download(m->backend, value, a->value, (size_t)b->outs * 4);
+}
+
+void model_logits(const struct model *m, struct activations *a, const struct batch *b, float *logits)
+{
+	size_t bytes = (size_t)(b->outs * m->shape.vocab) * sizeof *logits;
+	float *y = m->ops->alloc(m->backend, bytes);
+	CHECK(y, "out of memory: %zu bytes of logits", bytes);
+	struct linear_args l = {.x = model_outs(m, a, b), .w = params_view(&m->params, m->params.lm_head, m->weights), .y = tensor_f32(y, b->outs, m->shape.vocab)};
+	m->ops->linear_forward(m->backend, &l);
+	m->ops->download(m->backend, logits, y, bytes);
+	m->ops->release(m->backend, y);
+}
+
+double model_router_loss(const struct model *m, const struct activations *a, const struct batch *b)
+{
+	const struct shape *s = &m->shape;
+	int64_t layers = shape_moe_layers(s), n = b->rows, e = s->experts;
+	double loss = 0, *share = calloc((size_t)(2 * e) + 1, sizeof *share);
+	float *probs = malloc((size_t)(n * e) * sizeof *probs + 1);
+	int32_t *chosen = malloc((size_t)(n * s->chosen) * sizeof *chosen + 1);
+	CHECK(a->keep && share && probs && chosen, "out of memory for %lld rows of router probabilities", (long long)n);
+	for (int64_t l = 0; l < layers; l++) {
+		m->ops->download(m->backend, probs, a->layer[s->dense_layers + l].probs, (size_t)(n * e) * sizeof *probs);
+		m->ops->download(m->backend, chosen, activations_experts(a, l), (size_t)(n * s->chosen) * sizeof *chosen);
+		for (int64_t i = 0; i < n * s->chosen; i++) share[chosen[i]] += 1;
+		for (int64_t i = 0; i < n * e; i++) share[e + i % e] += (double)probs[i];
+	}
+	double rows = (double)(layers * n);
+	for (int64_t i = 0; i < e && layers > 0; i++) loss += (double)e * share[i] / rows * share[e + i] / rows;
+	free(share);
+	free(probs);
+	free(chosen);
+	return loss;
 }

@@ -58,6 +58,12 @@ void model_logprobs(const struct model *, struct activations *, const struct bat
 /* Scalar head at each out; host array [outs]. */
 void model_scalars(const struct model *, struct activations *, const struct batch *, float *value);
 
+/* Raw logits of each out; host array [outs, V]. */
+void model_logits(const struct model *, struct activations *, const struct batch *, float *logits);
+/* The auxiliary loss of transformers' mixtures (load_balancing_loss_func, without a mask) over the rows of the last
+ * model_forward (keep = 1): E · Σ_e Σ_j f_je · P_e, means over rows and layers; an even load gives the number of chosen experts. 0 without experts. */
+double model_router_loss(const struct model *, const struct activations *, const struct batch *);
+
 /* Gradients of a loss given through its derivatives at the outs (host arrays; NULL: zero). */
 struct model_loss {
 	const float *dlogprob, *dentropy, *dvalue; /* [outs] */

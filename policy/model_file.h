@@ -16,6 +16,7 @@
 
 #include "core/base/hash.h"
 #include "policy/model.h"
+#include "policy/safetensors.h"
 
 enum {
 	MODEL_FILE_SKIP_HEADS = 1, /* heads (lm_head, score) that only the file has are passed over */
@@ -27,6 +28,16 @@ int model_save(const struct model *m, const char *path, int durable, char hash[H
 /* Reads them. flags: MODEL_FILE_…; 0: the file has exactly this model. ERR_NOT_FOUND: no file, or a tensor is missing;
  * ERR_MISMATCH: another shape, or a tensor too many; ERR_FORMAT: another type, or not a safetensors file. */
 int model_load(struct model *m, const char *path, int flags, struct err *e);
+
+/* The same from a folder of the shape's family: one file or shards, under the names of the family in any of the spellings
+ * that `transformers` writes (with or without the prefix of the base model, experts apart or fused), buffers that are no
+ * weights passed over. */
+int model_load_folder(struct model *m, const char *folder, int flags, struct err *e);
+/* What is in such a folder without reading the weights: every tensor is there with its shape, none is left over. */
+int model_check_folder(const struct params *p, const struct shape *s, const char *folder, int flags, struct err *e);
+/* Writes all weights rounded to F32, F16 or BF16, for a folder of the shape's family: a classifier's layout there has no
+ * score.bias, so one that is 0 is left out. */
+int model_save_as(const struct model *m, const char *path, enum safetensors_dtype dtype, struct err *e);
 
 /* An arena in host memory and the prefix of its names in the file: "" for weights, else with its dot. */
 struct params_arena {

@@ -1,18 +1,19 @@
-/* A model as a folder: config.json (its shape), model.safetensors,
- * tokenizer.json. What the program writes it reads back; keys are spelled as
- * Hugging Face configurations spell them. */
+/* A model as a folder: config.json (its shape), model.safetensors or its shards,
+ * tokenizer.json. What the program writes it reads back; a folder of one of the
+ * families of `transformers` (family.h) is written in that family's layout. */
 #ifndef TENFOLD_POLICY_MODEL_FOLDER_H
 #define TENFOLD_POLICY_MODEL_FOLDER_H
 
 #include "policy/model.h"
+#include "policy/safetensors.h"
 #include "policy/tokenizer.h"
 
 /* Makes the folder when missing; each file replaces an older one atomically, config.json last. */
 int model_folder_write(const char *folder, const struct model *m, const struct tokenizer *t, struct err *e);
+/* The same with the weights rounded to F32, F16 or BF16. */
+int model_folder_write_as(const char *folder, const struct model *m, const struct tokenizer *t, enum safetensors_dtype dtype, struct err *e);
 /* The shape in config.json; a missing key is an error that names it. */
 int model_folder_shape(const char *folder, struct shape *s, struct err *e);
-/* The first key of config.json in which two shapes differ, whatever heads they have; NULL: none. */
-const char *model_folder_shape_difference(const struct shape *a, const struct shape *b);
 /* Opens the model with its weights. heads_kind: heads wanted (HEAD_LM | HEAD_SCALAR); a wanted scalar head that the
  * folder lacks starts at zero, one that is not wanted is passed over. */
 int model_folder_open(struct model **out, const char *folder, struct backend *backend, int heads_kind, struct err *e);

@@ -1,5 +1,5 @@
 /* How a critic of its own starts; see learner.h. */
-#include "policy/model_folder.h"
+#include "policy/family.h"
 #include "ppo/learner.h"
 #include "reward/reward_model.h"
 
@@ -37,7 +37,7 @@ int learner_critic_from_reward(struct learner *l, const struct reward_model *r, 
 	if (r->group)
 		return err_set(e, ERR_MISMATCH, "ppo.critic_init is reward, but the reward model compares the candidates of a group, and a critic sees one: "
 						"fit it with reward.scorer pointwise, or set ppo.critic_init to policy");
-	const char *other = model_folder_shape_difference(&l->critic->shape, &b->model->shape);
+	const char *other = family_difference(&l->critic->shape, &b->model->shape);
 	if (other)
 		return err_set(e, ERR_MISMATCH, "ppo.critic_init is reward, but the reward model has another shape than the policy (%s differs): "
 						"fit one on this policy's trunk, or set ppo.critic_init to policy", other);
