@@ -29,6 +29,7 @@ int command_digest(int argc, char **argv, struct err *e);
 int command_bench(int argc, char **argv, struct err *e);
 int command_faults(int argc, char **argv, struct err *e);
 int command_import(int argc, char **argv, struct err *e);
+int command_crowd(int argc, char **argv, struct err *e);
 int command_export(int argc, char **argv, struct err *e);
 
 #endif

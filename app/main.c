@@ -35,6 +35,7 @@ static const struct command {
 	{"bench", "Measure this machine's limits and how near to them the program comes.", command_bench},
 	{"faults", "List the fault points of a test build.", command_faults},
 	{"import", "Read a data set of another layout, check it, and write it in ours.", command_import},
+	{"crowd", "Simulate labellers: what a design of comparisons is worth; dishonest ones.", command_crowd},
 	{"export", "Write a run's comparisons or metrics as CSV, JSONL or TensorBoard files.", command_export},
 };
 

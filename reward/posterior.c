@@ -75,23 +75,28 @@ static double joint(const struct posterior_model *m, const struct judgement *j, 
 static void maximise(struct posterior *p, const struct posterior_model *m, const struct judgement *j, size_t count, double *factor)
 {
 	uint32_t n = p->n;
-	double step[GROUP_MAX], next[GROUP_MAX], at = joint(m, j, count, n, p->mean, step, factor), logdet;
+	double step[GROUP_MAX], next[GROUP_MAX], gradient[GROUP_MAX], at = joint(m, j, count, n, p->mean, step, factor), logdet;
 	for (p->iterations = 0;; p->iterations++) {
 		double gradient2 = 0;
 		for (uint32_t i = 0; i < n; i++) gradient2 += step[i] * step[i];
 		logdet = cholesky(factor, n);
-		if (gradient2 < 1e-18 || p->iterations == NEWTON_MAX) break;
+		if (gradient2 < 1e-14 || p->iterations == NEWTON_MAX) break;
 		solve(factor, n, step);
 		double scale = 1, there = at;
 		int rose = 0;
 		for (int h = 0; h < HALVINGS && !rose; h++, scale /= 2) {
 			for (uint32_t i = 0; i < n; i++) next[i] = p->mean[i] + scale * step[i];
-			there = joint(m, j, count, n, next, NULL, NULL);
+			there = joint(m, j, count, n, next, gradient, factor);
 			rose = there > at;
 		}
-		if (!rose) break; /* as high as double can tell */
+		if (!rose) { /* as high as double can tell */
+			joint(m, j, count, n, p->mean, gradient, factor);
+			logdet = cholesky(factor, n);
+			break;
+		}
 		memcpy(p->mean, next, n * sizeof *next);
-		at = joint(m, j, count, n, p->mean, step, factor);
+		memcpy(step, gradient, n * sizeof *gradient);
+		at = there;
 	}
 	p->evidence = at - n * log(m->sd) - 0.5 * logdet;
 }

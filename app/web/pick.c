@@ -22,7 +22,7 @@ enum { DESIGN_COIN = 0, DESIGN_WHICH = 1 };
 
 struct pick_options pick_options_default(void)
 {
-	return (struct pick_options){.uniform = 0.25, .other_design = 0.1, .stop_gain = 0.08, .short_words = 40, .long_words = 250};
+	return (struct pick_options){.uniform = 0.25, .other_design = 0.1, .stop_gain = 0.15, .short_words = 40, .long_words = 250};
 }
 
 const char *pick_design_name(enum pick_design d)

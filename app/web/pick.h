@@ -42,7 +42,7 @@ struct pick_options {
 	double stop_gain;     /* nats */
 	uint32_t short_words, long_words; /* of the longest candidate: up to / beyond which a text is short / long; 0 short: none is */
 };
-/* seed 0, uniform 0.25, other_design 0.1, stop_gain 0.08, 40 and 250 words, the rest 0. */
+/* seed 0, uniform 0.25, other_design 0.1, stop_gain 0.15, 40 and 250 words, the rest 0. */
 struct pick_options pick_options_default(void);
 
 struct pick_task {

@@ -1,0 +1,116 @@
+/* `tenfold crowd`: a simulated crowd with a stated noise, for anyone who wants to
+ * see what a design of comparisons is worth or whether a dishonest labeller is
+ * found, before real people's time is spent. The tables are those of
+ * docs/labelling.md. */
+#include "app/commands.h"
+#include "app/options.h"
+#include "app/web/simulate.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+struct crowd_command {
+	int64_t seed, prompts, candidates, seeds, people, adversaries, labels, qualification;
+	double agreement, adversary, overlap, gold;
+	double first, again, decision;
+	int json, at_random;
+};
+
+static int designs(const struct crowd_command *c, struct err *e)
+{
+	uint32_t count;
+	const struct simulate_design *d = simulate_designs(&count);
+	struct simulate_seconds s = {c->first, c->again, c->decision};
+	double beta = simulate_beta(c->agreement);
+	if (c->candidates != 10) return err_set(e, ERR_RANGE, "the designs are for groups of ten; --candidates %lld is not", (long long)c->candidates);
+	if (!c->json)
+		printf("%lld prompts of %lld; two people agree on %.1f %% of random pairs (inverse temperature %.3f); %g s to read, %g s to read again,\n"
+		       "%g s to decide; seed %lld\n\n"
+		       "| Design | questions | s/prompt | pair accuracy | expected | top-1 | expected | top-1 per hour |\n|---|---|---|---|---|---|---|---|\n",
+		       (long long)c->prompts, (long long)c->candidates, 100 * c->agreement, beta, c->first, c->again, c->decision, (long long)c->seed);
+	json_t *list = json_array();
+	for (uint32_t i = 0; i < count; i++) {
+		struct simulate_result r;
+		simulate_run(&r, &d[i], (uint64_t)c->seed, (uint32_t)c->prompts, (uint32_t)c->candidates, beta, &s);
+		if (!c->json) {
+			printf("| %s | %.1f | %.0f | %.3f ±%.3f | %.3f | %.2f ±%.2f | %.2f | %.2f |\n", d[i].name, r.questions, r.seconds, r.accuracy,
+			       r.accuracy_error, r.expected, r.top, r.top_error, r.expected_top, 3600 * r.top / r.seconds);
+			fflush(stdout);
+		}
+		json_array_append_new(list, json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "design", d[i].name, "questions", r.questions, "seconds", r.seconds,
+						      "pair_accuracy", r.accuracy, "pair_accuracy_error", r.accuracy_error, "top", r.top, "top_error",
+						      r.top_error, "pair_accuracy_expected", r.expected));
+	}
+	if (c->json) {
+		json_dumpf(list, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
+		puts("");
+	}
+	json_decref(list);
+	return 0;
+}
+
+static int people(const struct crowd_command *c, struct err *e)
+{
+	double beta = simulate_beta(c->agreement);
+	struct simulate_campaign g = {.people = (uint32_t)c->people, .adversaries = (uint32_t)c->adversaries, .labels = (uint32_t)c->labels,
+				      .overlap = c->overlap, .gold = c->gold, .qualification = (uint32_t)c->qualification, .beta = beta,
+				      .adversary = c->adversary * beta};
+	struct simulate_flags f;
+	if (c->adversaries > c->people || c->people < 1) return err_set(e, ERR_RANGE, "%lld adversaries among %lld people", (long long)c->adversaries, (long long)c->people);
+	int rc = simulate_adversary(&f, &g, (uint64_t)c->seed, (uint32_t)c->seeds, e);
+	if (rc < 0) return rc;
+	if (c->json) {
+		json_t *j = json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:f,s:f}", "seeds", (int)f.seeds, "adversaries", (int)f.adversaries, "flagged", (int)f.flagged,
+				      "honest", (int)f.honest, "false_flags", (int)f.false_flags, "seeds_with_false_flags", (int)f.false_seeds,
+				      "weight_adversary", f.weight_adversary, "weight_honest", f.weight_honest);
+		json_dumpf(j, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
+		puts("");
+		json_decref(j);
+		return 0;
+	}
+	printf("%u seeds of %lld people, %lld of them dishonest (inverse temperature %.2f against %.2f), %lld labels each, %lld known prompts first,\n"
+	       "%.0f %% of the others go to everybody, %.0f %% are gold:\n"
+	       "flagged %u of %u; honest ones flagged %u of %u, in %u seeds; mean weight %.4f against %.4f\n",
+	       f.seeds, (long long)c->people, (long long)c->adversaries, g.adversary, beta, (long long)c->labels, (long long)c->qualification,
+	       100 * c->overlap, 100 * c->gold, f.flagged, f.adversaries, f.false_flags, f.honest, f.false_seeds, f.weight_adversary, f.weight_honest);
+	return 0;
+}
+
+int command_crowd(int argc, char **argv, struct err *e)
+{
+	struct option_list rest;
+	struct crowd_command c = {.seed = 1, .prompts = 2000, .candidates = 10, .seeds = 200, .people = 5, .adversaries = 1, .labels = 60, .qualification = 3,
+				  .agreement = 0.73, .adversary = -1, .overlap = 0.2, .gold = 0.05, .first = 25, .again = 7, .decision = 4};
+	const struct option table[] = {
+		{"agreement", OPTION_FLOAT, &c.agreement, "SHARE", "Of random pairs on which two honest people agree (0.73)."},
+		{"seed", OPTION_INT, &c.seed, "N", "Of all that is drawn (1)."},
+		{"prompts", OPTION_INT, &c.prompts, "N", "designs: prompts, each labelled by one person (2000)."},
+		{"candidates", OPTION_INT, &c.candidates, "N", "designs: of a prompt (10)."},
+		{"seeds", OPTION_INT, &c.seeds, "N", "people: campaigns simulated (200)."},
+		{"people", OPTION_INT, &c.people, "N", "people: of a campaign (5)."},
+		{"adversaries", OPTION_INT, &c.adversaries, "N", "people: of them, those who are dishonest (1)."},
+		{"at-random", OPTION_FLAG, &c.at_random, NULL, "people: the dishonest answer at random instead of the opposite."},
+		{"labels", OPTION_INT, &c.labels, "N", "people: of each person (60)."},
+		{"qualification", OPTION_INT, &c.qualification, "N", "people: known prompts that everybody has first (3)."},
+		{"overlap", OPTION_FLOAT, &c.overlap, "SHARE", "people: of prompts that go to everybody (0.2)."},
+		{"gold", OPTION_FLOAT, &c.gold, "SHARE", "people: of prompts whose best and worst are known (0.05)."},
+		OPTION_JSON(&c.json),
+	};
+	const struct options_use use = {
+		.line = "crowd designs|people [options]",
+		.about = "A simulated crowd. `designs`: the ranking of ten that each design of comparisons recovers, and its assumed seconds\n"
+			 "(25 to read a candidate, 7 to read it again, 4 to decide). `people`: whether dishonest labellers are flagged.",
+		.table = table,
+		.count = sizeof table / sizeof table[0],
+		.at_least = 1,
+		.at_most = 1,
+	};
+	int rc = options_parse(&use, argc, argv, &rest, e);
+	if (rc) return rc < 0 ? rc : 0;
+	if (c.at_random) c.adversary = 0;
+	if (c.agreement <= 0.5 || c.agreement > 0.95) return err_set(e, ERR_RANGE, "--agreement %g: between 0.5 (chance) and 0.95", c.agreement);
+	if (!strcmp(rest.item[0], "designs")) return designs(&c, e);
+	if (!strcmp(rest.item[0], "people")) return people(&c, e);
+	return err_set(e, ERR_FORMAT, "crowd: '%s' is neither designs nor people", rest.item[0]);
+}
