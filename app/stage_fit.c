@@ -1,6 +1,7 @@
 /* The stage fit-reward: reads the ranked groups of the stage collect back from
  * the record, keeps those of some prompts apart, fits the reward model to the
- * others, measures it on those kept, leaves models/reward.
+ * others (some may choose its best step), measures it on those kept, leaves
+ * models/reward.
  *
  * An interrupted fit is made anew: it takes seconds to minutes, its steps'
  * metrics are compared with the stored ones, and so it cannot come out otherwise. */
@@ -23,11 +24,13 @@ struct side {
 	uint32_t count, room;
 };
 
+enum { FITTED, HELD_OUT, SELECTING, SIDES };
+
 struct fit {
 	struct session s;
 	struct reward_model *model;
 	struct arena *arena;
-	struct side side[2]; /* 0: fitted, 1: held out */
+	struct side side[SIDES];
 	struct ranked_group *step; /* [step_groups], of the step being read */
 	uint32_t step_count;
 	struct progress progress;
@@ -68,9 +71,11 @@ static void side_add(struct side *d, const struct ranked_group *g)
 }
 
 /* All groups of a prompt are on one side, whatever order they came in. */
-static int held_out(const struct fit *t, uint32_t prompt)
+static int side_of(const struct fit *t, uint32_t prompt)
 {
-	return (double)rng_uniform((struct rng_key){(uint64_t)t->s.config.run.seed, RNG_SPLIT}, 0, prompt, 0) < t->s.config.fit.heldout;
+	double u = (double)rng_uniform((struct rng_key){(uint64_t)t->s.config.run.seed, RNG_SPLIT}, 0, prompt, 0);
+	const struct config_fit *c = &t->s.config.fit;
+	return u < c->heldout ? HELD_OUT : u < c->heldout + c->selection ? SELECTING : FITTED;
 }
 
 static int read_groups(struct fit *t, struct err *e)
@@ -85,10 +90,12 @@ static int read_groups(struct fit *t, struct err *e)
 		for (uint32_t k = 0; k < t->step_count; k++) t->step[k].ranking.count = 0;
 		TRY(store_each_comparison(t->s.store, "collect", (uint64_t)i, "verifier", on_comparison, t, e));
 		for (uint32_t k = 0; k < t->step_count; k++)
-			if (t->step[k].ranking.count >= 2) side_add(&t->side[held_out(t, t->step[k].group.prompt)], &t->step[k]);
+			if (t->step[k].ranking.count >= 2) side_add(&t->side[side_of(t, t->step[k].group.prompt)], &t->step[k]);
 	}
-	if (t->side[0].count == 0 || t->side[1].count == 0)
-		TRY(err_set(e, ERR_RANGE, "%u groups to fit and %u held out: collect more (collect.prompts), or change fit.heldout", t->side[0].count, t->side[1].count));
+	if (t->s.config.fit.selection > 0 && t->side[SELECTING].count == 0)
+		TRY(err_set(e, ERR_RANGE, "no groups to choose the best step: collect more (collect.prompts), or change fit.selection"));
+	if (t->side[FITTED].count == 0 || t->side[HELD_OUT].count == 0)
+		TRY(err_set(e, ERR_RANGE, "%u groups to fit and %u held out: collect more (collect.prompts), or change fit.heldout", t->side[FITTED].count, t->side[HELD_OUT].count));
 out:
 	return rc;
 }
@@ -98,10 +105,10 @@ out:
 static int report(void *arg, const struct reward_fit_report *r, struct err *e)
 {
 	struct fit *t = arg;
-	const char *names[] = {"reward/loss", "reward/grad_norm", "lr"};
-	double values[] = {r->loss, r->grad_norm, r->lr};
+	const char *names[] = {"reward/loss", "reward/grad_norm", "lr", "reward/selection_loss", "reward/selection_accuracy"};
+	double values[] = {r->loss, r->grad_norm, r->lr, r->selection_loss, r->selection_accuracy};
 	char note[64];
-	int rc = store_put_metrics(t->s.store, (uint64_t)r->step - 1, names, values, 3, e);
+	int rc = store_put_metrics(t->s.store, (uint64_t)r->step - 1, names, values, isnan(r->selection_loss) ? 3 : 5, e);
 	if (rc < 0) return rc;
 	t->loss = r->loss;
 	snprintf(note, sizeof note, "loss %.4f", r->loss);
@@ -112,10 +119,11 @@ static int report(void *arg, const struct reward_fit_report *r, struct err *e)
 static int fit(struct fit *t, struct err *e)
 {
 	const struct config *c = &t->s.config;
-	struct reward_fit_options o = {.fit = &c->fit, .seed = (uint64_t)c->run.seed, .stop = t->s.stop, .report = report, .arg = t};
-	progress_open(&t->progress, stderr, "fit-reward", "steps", reward_fit_steps(&c->fit, t->side[0].count), 0);
-	int rc = reward_fit(t->model, t->side[0].list, t->side[0].count, &o, e);
-	progress_close(&t->progress, reward_fit_steps(&c->fit, t->side[0].count));
+	struct reward_fit_options o = {.fit = &c->fit, .seed = (uint64_t)c->run.seed, .stop = t->s.stop, .report = report, .arg = t,
+				      .selection = t->side[SELECTING].list, .selections = t->side[SELECTING].count};
+	progress_open(&t->progress, stderr, "fit-reward", "steps", reward_fit_steps(&c->fit, t->side[FITTED].count), 0);
+	int rc = reward_fit(t->model, t->side[FITTED].list, t->side[FITTED].count, &o, e);
+	progress_close(&t->progress, reward_fit_steps(&c->fit, t->side[FITTED].count));
 	return rc;
 }
 
@@ -141,7 +149,7 @@ static json_t *margins_json(const struct rank_eval *v)
 
 static int put_rates(struct fit *t, const struct rank_eval *v, const struct rank_eval *fitted, struct err *e)
 {
-	uint64_t step = (uint64_t)reward_fit_steps(&t->s.config.fit, t->side[0].count), n = (uint64_t)v->pairs;
+	uint64_t step = (uint64_t)reward_fit_steps(&t->s.config.fit, t->side[FITTED].count), n = (uint64_t)v->pairs;
 	double best = v->shorter > v->longer ? v->shorter : v->longer;
 	int rc = 0;
 	TRY(store_put_eval(t->s.store, step, "reward_pair_accuracy", v->accuracy, n, v->low, v->high, e));
@@ -152,31 +160,59 @@ out:
 	return rc;
 }
 
+/* Chance, and the better of the two rules that read only the length. */
+static int beats_baselines(const struct rank_eval *v)
+{
+	return v->pairs > 0 && v->group_low > 0.5 && v->over_low > 0;
+}
+
+/* The step that each member is of. */
+static json_t *steps_json(const struct reward_model *m)
+{
+	json_t *list = json_array();
+	for (uint32_t i = 0; i < m->members; i++) json_array_append_new(list, json_integer((json_int_t)m->member[i].step));
+	return list;
+}
+
+static json_t *result_json(const struct reward_model *m, const struct rank_eval *v, const struct rank_eval *fitted)
+{
+	int longer = v->longer > v->shorter;
+	json_t *j = json_pack("{s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:I,s:f}", "pair_accuracy", v->accuracy, "low", v->low, "high", v->high, "group_low", v->group_low,
+			      "group_high", v->group_high, "n", (json_int_t)v->pairs, "groups", (json_int_t)v->groups, "tied_groups",
+			      (json_int_t)v->tied_groups, "prompts", (json_int_t)v->prompts, "chance", 0.5);
+	json_t *k = json_pack("{s:f,s:s,s:f,s:f,s:b,s:f,s:f,s:f}", "length_baseline", longer ? v->longer : v->shorter, "length_rule",
+			      longer ? "longer wins" : "shorter wins", "over_length_low", v->over_low, "over_length_high", v->over_high, "beats_baselines",
+			      beats_baselines(v), "fitted_pair_accuracy", fitted->accuracy, "brier", v->brier, "calibration_error", v->calibration);
+	json_object_update(j, k);
+	json_decref(k);
+	k = json_pack("{s:s,s:I,s:s,s:o,s:o,s:o}", "scorer", m->group ? "group" : "pointwise", "members", (json_int_t)m->members, "version", m->version, "steps",
+		      steps_json(m), "calibration", calibration_json(v), "by_margin", margins_json(v));
+	json_object_update(j, k);
+	json_decref(k);
+	return j;
+}
+
 static int finish(struct fit *t, struct err *e)
 {
 	struct rank_eval v, fitted;
 	char folder[PATH_MAX];
 	int rc = 0;
-	reward_fit_evaluate(t->model, t->side[1].list, t->side[1].count, &v);
+	reward_fit_evaluate(t->model, t->side[HELD_OUT].list, t->side[HELD_OUT].count, &v);
 	/* as many of the fitted ones, for the distance between the two */
-	reward_fit_evaluate(t->model, t->side[0].list, t->side[0].count < t->side[1].count ? t->side[0].count : t->side[1].count, &fitted);
+	reward_fit_evaluate(t->model, t->side[FITTED].list, t->side[FITTED].count < t->side[HELD_OUT].count ? t->side[FITTED].count : t->side[HELD_OUT].count, &fitted);
 	TRY(session_path(&t->s, "models/reward", folder, e));
 	TRY(reward_model_save(t->model, folder, t->s.task->tokenizer, e));
 	FAULT_POINT("fit.before_record", "the reward model is written, its accuracy not recorded");
 	TRY(put_rates(t, &v, &fitted, e));
-	int longer = v.longer > v.shorter, beaten = v.pairs > 0 && v.group_low > 0.5 && v.group_low > (longer ? v.longer : v.shorter);
-	json_t *j = json_pack("{s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:s,s:f,s:b,s:f,s:f,s:I,s:s,s:o,s:o}", "pair_accuracy", v.accuracy, "low", v.low, "high", v.high,
-			      "group_low", v.group_low, "group_high", v.group_high, "n", (json_int_t)v.pairs, "groups", (json_int_t)v.groups, "tied_groups",
-			      (json_int_t)v.tied_groups, "length_baseline", longer ? v.longer : v.shorter, "length_rule", longer ? "longer wins" : "shorter wins",
-			      "chance", 0.5, "beats_baselines", beaten, "fitted_pair_accuracy", fitted.accuracy, "brier", v.brier, "members",
-			      (json_int_t)t->model->members, "version", t->model->version, "calibration", calibration_json(&v), "by_margin", margins_json(&v));
+	json_t *j = result_json(t->model, &v, &fitted);
 	TRY(session_summary(&t->s, "reward", j, e));
-	j = json_pack("{s:I,s:I,s:f,s:f}", "groups", (json_int_t)t->side[0].count, "heldout_groups", (json_int_t)t->side[1].count, "loss", t->loss, "seconds",
+	j = json_pack("{s:I,s:I,s:I,s:f,s:f}", "groups", (json_int_t)t->side[FITTED].count, "heldout_groups", (json_int_t)t->side[HELD_OUT].count,
+		      "selection_groups", (json_int_t)t->side[SELECTING].count, "loss", t->loss, "seconds",
 		      fs_now() - t->began);
 	TRY(session_summary(&t->s, "fit-reward", j, e));
-	fprintf(stderr, "fit-reward: held-out pair accuracy %.1f %% [%.1f, %.1f over groups] of %lld pairs; chance 50, %s %.1f %%%s\n", 100 * v.accuracy,
-		100 * v.group_low, 100 * v.group_high, (long long)v.pairs, longer ? "the longer wins" : "the shorter wins", 100 * (longer ? v.longer : v.shorter),
-		beaten ? "" : "; it does not beat both");
+	fprintf(stderr, "fit-reward: held-out pair accuracy %.1f %% [%.1f, %.1f over prompts] of %lld pairs; chance 50, %s %.1f %%%s\n", 100 * v.accuracy,
+		100 * v.group_low, 100 * v.group_high, (long long)v.pairs, v.longer > v.shorter ? "the longer wins" : "the shorter wins", 100 * fmax(v.longer, v.shorter),
+		beats_baselines(&v) ? "" : "; it does not beat both");
 out:
 	return rc;
 }
@@ -201,7 +237,7 @@ int stage_fit(const struct stage_options *o, struct err *e)
 out:
 	reward_model_close(t.model);
 	arena_close(t.arena);
-	for (int i = 0; i < 2; i++) free(t.side[i].list);
+	for (int i = 0; i < SIDES; i++) free(t.side[i].list);
 	free(t.step);
 	session_close(&t.s);
 	return rc;

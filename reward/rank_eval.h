@@ -3,8 +3,9 @@
  * of the probabilities, accuracy by how clear the difference was.
  *
  * Pairs that tie in the ranking are left out. Pairs of one group are not
- * independent: beside Wilson's interval over pairs stands one that takes groups
- * as the independent units, and is the one to trust when they disagree. */
+ * independent, nor are groups of one prompt: beside Wilson's interval over pairs
+ * stands one that takes prompts as the independent units, and is the one to trust
+ * when they disagree. */
 #ifndef TENFOLD_REWARD_RANK_EVAL_H
 #define TENFOLD_REWARD_RANK_EVAL_H
 
@@ -24,9 +25,12 @@ struct rank_eval {
 	int64_t pairs;
 	double accuracy;             /* share of pairs in which the better has the higher score; equal scores count half */
 	double low, high;            /* Wilson 1927 score interval over pairs, 95 % */
-	double group_low, group_high; /* ratio estimator over groups, 95 %, cut at 0 and 1 */
+	int64_t prompts;             /* with pairs */
+	double group_low, group_high; /* ratio estimator over prompts, 95 %, cut at 0 and 1 */
 	double shorter, longer;      /* accuracy of "the shorter wins" and of "the longer wins"; equal lengths count half */
+	double over_low, over_high;  /* 95 % interval, in the same way, of accuracy less that of the better of those two, paired */
 	double brier;                /* mean squared error of the probabilities */
+	double calibration;          /* expected calibration error: mean over pairs of |predicted − observed| of their bins */
 	struct {
 		int64_t n;
 		double predicted, observed; /* means */

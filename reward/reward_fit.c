@@ -27,6 +27,9 @@ struct fit {
 	uint32_t *order;         /* [n], of the epoch */
 	float *head, *dhead;     /* [FIT_BLOCK·GROUP_MAX] */
 	int64_t longest;         /* tokens of a sequence */
+	const struct group **selection; /* [selections] */
+	float *selection_head, *best;   /* their heads; weights of the member's best step so far */
+	double *selection_score, best_loss;
 };
 
 static int64_t member_steps(const struct config_fit *c, uint32_t n)
@@ -84,6 +87,42 @@ static int step(struct fit *f, int64_t begin, int64_t end, struct reward_fit_rep
 	return 0;
 }
 
+/* Mean loss and pair accuracy of the selection groups. */
+static void select_measure(struct fit *f, struct reward_fit_report *r)
+{
+	const struct reward_member *b = &f->m->member[f->member];
+	struct rank_eval v;
+	size_t at = 0;
+	double dscore[GROUP_MAX];
+	reward_model_heads(f->m, f->member, f->selection, f->o->selections, f->selection_head);
+	r->selection_loss = 0;
+	for (uint32_t i = 0; i < f->o->selections; i++) {
+		const struct ranked_group *g = &f->o->selection[i];
+		for (uint32_t c = 0; c < g->group.size; c++) f->selection_score[at + c] = b->gain * (double)f->selection_head[at + c] + b->bias;
+		r->selection_loss += rank_loss(&f->loss, &g->ranking, f->selection_score + at, dscore, g->group.size) / f->o->selections;
+		at += g->group.size;
+	}
+	rank_eval(&v, f->o->selection, f->o->selections, f->selection_score, 1);
+	r->selection_accuracy = v.accuracy;
+}
+
+/* Keeps the weights when they are the best so far. */
+static void select_step(struct fit *f, struct reward_fit_report *r, int64_t step)
+{
+	struct reward_member *b = &f->m->member[f->member];
+	r->selection_loss = r->selection_accuracy = NAN;
+	if (f->o->selections == 0) {
+		b->step = step;
+		return;
+	}
+	if (step % f->o->fit->select_every && step != member_steps(f->o->fit, f->n)) return;
+	select_measure(f, r);
+	if (b->step && !(r->selection_loss < f->best_loss)) return;
+	b->step = step;
+	f->best_loss = r->selection_loss;
+	model_get(b->model, f->best);
+}
+
 static int fit_member(struct fit *f, struct reward_fit_report *r, struct err *e)
 {
 	const struct config_fit *c = f->o->fit;
@@ -93,6 +132,12 @@ static int fit_member(struct fit *f, struct reward_fit_report *r, struct err *e)
 	double gain = b->gain;
 	TRY(optimizer_open(&f->opt, b->model, &c->optim, member_steps(c, f->n), e));
 	f->acts = activations_open(b->model, 1);
+	if (f->o->selections) {
+		free(f->best);
+		f->best = malloc((size_t)b->model->params.floats * sizeof *f->best);
+		CHECK(f->best, "out of memory for %lld weights", (long long)b->model->params.floats);
+	}
+	b->step = 0;
 	r->member = f->member;
 	for (int64_t epoch = 0; epoch < c->epochs; epoch++) {
 		rng_permutation((struct rng_key){f->o->seed, RNG_FIT}, (uint32_t)epoch, f->member, f->n, f->order);
@@ -100,10 +145,12 @@ static int fit_member(struct fit *f, struct reward_fit_report *r, struct err *e)
 			if (f->o->stop && atomic_load(f->o->stop)) TRY(err_set(e, ERR_STOPPED, "stopped while fitting the reward model; --resume fits it anew"));
 			r->step++;
 			TRY(step(f, i, i + c->batch < f->n ? i + c->batch : f->n, r, e));
+			select_step(f, r, epoch * ((f->n + c->batch - 1) / c->batch) + i / c->batch + 1);
 			FAULT_POINT("fit.after_step", "a step of the reward model is made in memory only");
 			if (f->o->report) TRY(f->o->report(f->o->arg, r, e));
 		}
 	}
+	if (f->o->selections) model_put(b->model, f->best);
 	reward_model_normalise(f->m, f->member, f->groups, f->n, c->reference);
 	b->logit = gain / b->gain;
 out:
@@ -131,6 +178,16 @@ int reward_fit(struct reward_model *m, const struct ranked_group *g, uint32_t n,
 		for (uint32_t c = 0; c < g[i].group.size; c++)
 			if ((int64_t)g[i].group.prompt_tokens + g[i].group.length[c] > f.longest) f.longest = (int64_t)g[i].group.prompt_tokens + g[i].group.length[c];
 	}
+	size_t candidates = 0;
+	f.selection = calloc((size_t)o->selections + 1, sizeof *f.selection);
+	CHECK(f.selection, "out of memory for %u groups", o->selections);
+	for (uint32_t i = 0; i < o->selections; i++) {
+		f.selection[i] = &o->selection[i].group;
+		candidates += o->selection[i].group.size;
+	}
+	f.selection_head = calloc(candidates + 1, sizeof *f.selection_head);
+	f.selection_score = calloc(candidates + 1, sizeof *f.selection_score);
+	CHECK(f.selection_head && f.selection_score, "out of memory for %zu scores", candidates);
 	batch_open(&f.batch, m->backend);
 	for (f.member = 0; f.member < m->members; f.member++) TRY(fit_member(&f, &r, e));
 out:
@@ -140,6 +197,10 @@ out:
 	free(f.order);
 	free(f.head);
 	free(f.dhead);
+	free(f.selection);
+	free(f.selection_head);
+	free(f.selection_score);
+	free(f.best);
 	return rc;
 }
 

@@ -5,7 +5,12 @@
  * the prompt). Groups come in a seeded order, another for each epoch and member;
  * a step's gradient is summed over fixed blocks in order, as everywhere, so the
  * result does not depend on threads. The scores are normalised before (the loss
- * starts from scores of standard deviation 1) and after. */
+ * starts from scores of standard deviation 1) and after.
+ *
+ * With selection groups the mean loss of these is measured every
+ * fit.select_every steps and after the last one, and the member keeps the weights
+ * of the step at which it was lowest, the earlier one where equal: a reward model
+ * that has overfitted is what PPO exploits first. */
 #ifndef TENFOLD_REWARD_REWARD_FIT_H
 #define TENFOLD_REWARD_REWARD_FIT_H
 
@@ -20,10 +25,13 @@ struct reward_fit_report {
 	int64_t step, steps; /* over all members, from 1 */
 	double loss;         /* mean over the step's groups */
 	double grad_norm, lr;
+	double selection_loss, selection_accuracy; /* of the selection groups after this step; NaN: not measured */
 };
 
 struct reward_fit_options {
 	const struct config_fit *fit;
+	const struct ranked_group *selection; /* [selections], apart from those fitted and those of the evaluation; 0: the last step is kept */
+	uint32_t selections;
 	uint64_t seed;
 	atomic_int *stop; /* may be NULL */
 	/* after every step; a negative result ends the fit with it. May be NULL. */

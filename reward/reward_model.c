@@ -128,7 +128,8 @@ int reward_model_save(struct reward_model *m, const char *folder, const struct t
 		const struct reward_member *b = &m->member[i];
 		TRY(member_path(path, folder, i, e));
 		TRY(model_folder_write(path, b->model, t, e));
-		json_array_append_new(list, json_pack("{s:s,s:f,s:f,s:f}", "folder", i ? path + strlen(folder) + 1 : ".", "gain", b->gain, "bias", b->bias, "logit", b->logit));
+		json_array_append_new(list, json_pack("{s:s,s:I,s:f,s:f,s:f}", "folder", i ? path + strlen(folder) + 1 : ".", "step", (json_int_t)b->step, "gain", b->gain, "bias",
+							   b->bias, "logit", b->logit));
 	}
 	name_version(m);
 	j = json_pack("{s:s,s:s,s:O}", "version", m->version, "scorer", m->group ? "group" : "pointwise", "members", list);
@@ -154,6 +155,7 @@ static int read_members(struct reward_model *m, const json_t *list, const char *
 		if (!json_is_number(gain) || !json_is_number(bias) || !json_is_number(logit))
 			TRY(err_set(e, ERR_FORMAT, "%s/reward.json: member %u lacks gain, bias or logit", folder, i + 1));
 		b->gain = json_number_value(gain), b->bias = json_number_value(bias), b->logit = json_number_value(logit);
+		b->step = json_integer_value(json_object_get(j, "step")); /* 0 in files of before it was kept */
 		TRY(member_path(path, folder, i, e));
 		TRY(member_open(m, i, path, e));
 	}

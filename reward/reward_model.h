@@ -30,6 +30,7 @@ struct reward_member {
 	struct activations *acts;
 	struct group_block *block; /* NULL: pointwise */
 	double gain, bias; /* score = gain · head + bias */
+	int64_t step;      /* of its fit, from 1, whose weights these are; 0: not fitted */
 	double logit;      /* log odds of a pair = logit · score difference, as fitted */
 };
 

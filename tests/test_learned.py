@@ -61,6 +61,9 @@ class Learned(unittest.TestCase):
         self.assertLessEqual(r["pair_accuracy"], r["high"])
         self.assertGreaterEqual(r["length_baseline"], 0.5)
         self.assertEqual(r["members"], 2)
+        self.assertLess(r["group_low"], r["pair_accuracy"])
+        self.assertLess(r["over_length_low"], r["over_length_high"])
+        self.assertGreaterEqual(r["groups"] - r["tied_groups"], r["prompts"])
         self.assertEqual(len(r["calibration"]), 10)
         self.assertEqual(sum(b["n"] for b in r["calibration"]), r["n"])
         self.assertEqual(sum(b["n"] for b in r["by_margin"]), r["n"])
@@ -133,12 +136,19 @@ class Learned(unittest.TestCase):
         for name, changes in (("g1", {}), ("g2", {"run.threads": 1, "run.workers": 1, "run.services": 2, "reward.batch_groups": 3, "ppo.micro_batch": 2})):
             other = os.path.join(self.folder, name)
             changes.update({"run.stages": "collect, fit-reward, ppo", "model.init": os.path.join(self.base, "models", "sft"), "reward.scorer": "group",
-                            "fit.label_smoothing": 0.05, "reward.terms": "model:1.0, model_std:-0.5, verifier:0"})
+                            "fit.label_smoothing": 0.05, "fit.selection": 0.1, "fit.select_every": 4, "reward.terms": "model:1.0, model_std:-0.5, verifier:0"})
             done = tenfold("run", LEARNED, "--out", other, *sets(changes), timeout=300)
             self.assertEqual(done.status, 0, done.err)
             digests.add(self.summary(other)["digest"])
             with open(os.path.join(other, "models", "reward", "reward.json")) as f:
                 self.assertEqual(json.load(f)["scorer"], "group")
+            s = self.summary(other)
+            self.assertEqual(s["fit-reward"]["groups"] + s["fit-reward"]["heldout_groups"] + s["fit-reward"]["selection_groups"], 120)
+            losses = dict(self.rows("SELECT step + 1, value FROM metrics WHERE stage = 'fit-reward' AND name = 'reward/selection_loss'", other))
+            half = len(self.rows("SELECT step FROM metrics WHERE stage = 'fit-reward' AND name = 'reward/loss'", other)) // 2
+            for member, step in enumerate(s["reward"]["steps"]):
+                own = {k - member * half: v for k, v in losses.items() if (k - 1) // half == member}
+                self.assertEqual(step, min(own, key=lambda k: (own[k], k)))
             right = self.rows("SELECT count(*) FROM candidates c JOIN scores m USING (stage, step, slot, candidate) JOIN scores d USING (stage, step, slot, "
                               "candidate) WHERE m.term = 'model' AND d.term = 'model_std' AND d.value > 0 AND c.stage = 'ppo' AND abs(c.reward - m.value + 0.5 * d.value) < 1e-5", other)
             self.assertEqual(right, [(320,)])

@@ -225,6 +225,7 @@ static void test_evaluation(void **state)
 	struct ranked_group g[3] = {0};
 	struct rank_eval v;
 	g[0].group.size = g[1].group.size = g[2].group.size = 3;
+	g[1].group.prompt = 1, g[2].group.prompt = 2;
 	g[0].ranking = ranking(3, (uint8_t[]){0, 1, 2}, (uint8_t[]){1, 2, 2}); /* two pairs */
 	g[1].ranking = ranking(2, (uint8_t[]){2, 0}, (uint8_t[]){1, 2});       /* one pair */
 	g[2].ranking = ranking(3, (uint8_t[]){0, 1, 2}, (uint8_t[]){1, 1, 1}); /* none */
@@ -246,6 +247,13 @@ static void test_evaluation(void **state)
 	assert_int_equal(v.bin[2].n, 1);
 	assert_int_equal(v.bin[5].n, 1);
 	expect("observed", v.bin[5].observed, 0, VALUE); /* the second of the pair's candidates is the better one */
+	expect("calibration error", v.calibration, (1 - p1 + 1 - p2 + 0.5) / 3, VALUE);
+	/* prompts as clusters: right 1 of 2 and half of 1 pair: both have an error of 0; shorter 0.5 of 2, 1 of 1 pair */
+	assert_int_equal(v.prompts, 2);
+	expect("lower end over prompts", v.group_low, 0.5, VALUE);
+	/* paired with "the shorter wins": 1 − 0.5 and 0.5 − 1, around 0, over 3 pairs */
+	expect("lower end of the advantage", v.over_low, -1.959963984540054 * sqrt(2 * (0.25 + 0.25)) / 3, VALUE);
+	expect("upper end of the advantage", v.over_high, -v.over_low, VALUE);
 	assert_int_equal(v.margin[0].n, 2);
 	assert_int_equal(v.margin[3].n, 1);
 	rank_eval(&v, g + 2, 1, score + 6, 1);
@@ -253,11 +261,42 @@ static void test_evaluation(void **state)
 	expect("accuracy without pairs", v.accuracy, 0, VALUE);
 }
 
+/* Groups of one prompt are one cluster: given k times, they leave the interval as it is; as k prompts they narrow it. */
+static void test_prompts_are_the_units(void **state)
+{
+	(void)state;
+	enum { N = 40, SIZE = 6, TIMES = 3 };
+	static struct ranked_group g[N * TIMES];
+	static double score[N * TIMES * SIZE];
+	struct rank_eval once, same, apart;
+	memset(g, 0, sizeof g);
+	for (uint32_t i = 0; i < N * TIMES; i++) {
+		uint32_t prompt = i % N;
+		g[i].group.size = SIZE;
+		g[i].group.prompt = prompt;
+		for (uint32_t c = 0; c < SIZE; c++) g[i].group.length[c] = 1 + rng_below((struct rng_key){3, RNG_TEST}, prompt, c, 0, 9);
+		g[i].ranking = random_ranking(prompt, SIZE, SIZE);
+		random_scores(prompt + 100, score + i * SIZE, SIZE);
+	}
+	rank_eval(&once, g, N, score, 1);
+	rank_eval(&same, g, N * TIMES, score, 1);
+	assert_int_equal(same.prompts, once.prompts);
+	assert_int_equal(same.pairs, TIMES * once.pairs);
+	expect("lower end", same.group_low, once.group_low, VALUE);
+	expect("lower end of the advantage", same.over_low, once.over_low, VALUE);
+	assert_true(same.low > once.low && once.group_low < once.accuracy - 0.01);
+	for (uint32_t i = 0; i < N * TIMES; i++) g[i].group.prompt = i;
+	rank_eval(&apart, g, N * TIMES, score, 1);
+	assert_int_equal(apart.prompts, TIMES * once.prompts);
+	assert_true(apart.group_low > once.group_low + 0.005);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pairs_by_hand), cmocka_unit_test(test_plackett_luce_by_hand), cmocka_unit_test(test_best_of_by_hand),
 		cmocka_unit_test(test_derivatives), cmocka_unit_test(test_a_planted_fault_is_seen), cmocka_unit_test(test_order_of_candidates),
-		cmocka_unit_test(test_ties_and_extremes), cmocka_unit_test(test_names), cmocka_unit_test(test_evaluation)};
+		cmocka_unit_test(test_ties_and_extremes), cmocka_unit_test(test_names), cmocka_unit_test(test_evaluation),
+		cmocka_unit_test(test_prompts_are_the_units)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

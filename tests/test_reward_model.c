@@ -242,6 +242,56 @@ static void test_fit_learns_and_repeats(void **state)
 	}
 }
 
+static int stop_after(void *arg, const struct reward_fit_report *r, struct err *e)
+{
+	return r->step == *(const int64_t *)arg ? err_set(e, ERR_STOPPED, "enough") : 0;
+}
+
+struct selected {
+	int64_t step, measured; /* of the lowest loss; measurements */
+	double least;
+};
+
+static int watch_selection(void *arg, const struct reward_fit_report *r, struct err *e)
+{
+	struct selected *s = arg;
+	(void)e;
+	if (isnan(r->selection_loss)) return 0;
+	if (s->measured++ == 0 || r->selection_loss < s->least) s->least = r->selection_loss, s->step = r->step;
+	return 0;
+}
+
+/* Fitted with a rate that overfits; the other half of the groups chooses the step, and the weights are those of that step. */
+static void test_the_best_step_is_kept(void **state)
+{
+	struct world *w = *state;
+	struct config_fit c = fit_config("pairs");
+	struct err e;
+	double chosen[GROUPS * SIZE], stopped[GROUPS * SIZE];
+	const uint32_t half = GROUPS / 2;
+	c.epochs = 10, c.select_every = 3;
+	for (uint32_t i = half; i < GROUPS; i++) /* other labels than in the half that is fitted: they get worse sooner or later */
+		for (uint32_t k = 0; k < SIZE; k++) w->g[i].ranking.order[k] = (uint8_t)((w->g[i].ranking.order[k] + (i % 3 == 0)) % SIZE);
+	struct selected s = {0};
+	struct reward_fit_options o = {.fit = &c, .seed = 5, .report = watch_selection, .arg = &s, .selection = w->g + half, .selections = half};
+	struct reward_model *m = start(w, 1, 1);
+	if (reward_fit(m, w->g, half, &o, &e) < 0) fail_msg("%s", e.msg);
+	assert_int_equal(s.measured, 7); /* of 20 steps every third, and the last */
+	assert_int_equal(m->member[0].step, s.step);
+	assert_true(s.step > 1 && s.step < 20);
+	reward_model_scores(m, w->groups, GROUPS, chosen, NULL);
+	reward_model_close(m);
+	/* the same fit, ended by its report after that step */
+	int64_t end = s.step;
+	o = (struct reward_fit_options){.fit = &c, .seed = 5, .report = stop_after, .arg = &end};
+	m = start(w, 1, 1);
+	assert_int_equal(reward_fit(m, w->g, half, &o, &e), ERR_STOPPED);
+	reward_model_normalise(m, 0, w->groups, half, c.reference);
+	reward_model_scores(m, w->groups, GROUPS, stopped, NULL);
+	assert_memory_equal(chosen, stopped, sizeof chosen);
+	reward_model_close(m);
+}
+
 static void test_all_ties_fit_without_harm(void **state)
 {
 	struct world *w = *state;
@@ -333,6 +383,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_score_depends_on_its_completion_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_normalised, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fit_learns_and_repeats, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_the_best_step_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_all_ties_fit_without_harm, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scorer, setup, teardown)};

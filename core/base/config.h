@@ -142,6 +142,8 @@ struct config_fit {
 	config_string loss;        /* pairs, plackett_luce, best_of */
 	int64_t epochs, batch;     /* batch: groups an optimiser step */
 	double heldout;            /* share of the prompts that the evaluation keeps */
+	double selection;          /* share of the prompts whose groups choose the best step; 0: the last one is kept */
+	int64_t select_every;      /* steps between the measurements that choose */
 	double label_smoothing, margin;
 	int64_t ensemble;          /* members */
 	int64_t reference;         /* completions that are brought to mean 0, standard deviation 1 */

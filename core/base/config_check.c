@@ -129,6 +129,8 @@ static int check_reward(const struct config_reward *r, struct err *e)
 static int check_fit(const struct config *c, struct err *e)
 {
 	const struct config_fit *f = &c->fit;
+	if (f->heldout + f->selection >= 1)
+		return err_set(e, ERR_RANGE, "fit.heldout (%g) and fit.selection (%g) leave no prompts to fit to; lower one", f->heldout, f->selection);
 	if (f->label_smoothing > 0 && !strcmp(f->loss, "plackett_luce"))
 		return err_set(e, ERR_RANGE, "fit.label_smoothing (%g) has no meaning in fit.loss plackett_luce; set it to 0, or take pairs or best_of", f->label_smoothing);
 	if (f->margin > 0 && strcmp(f->loss, "pairs"))

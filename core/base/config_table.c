@@ -132,6 +132,8 @@ static const struct config_key table[] = {
 	INT("fit.epochs", fit.epochs, "1", 1, 1000, "Passes over the ranked groups."),
 	INT("fit.batch", fit.batch, "16", 1, 65536, "Groups an optimiser step."),
 	FLOAT("fit.heldout", fit.heldout, "0.15", 0.001, 0.9, "Share of the prompts whose groups are kept for the evaluation."),
+	FLOAT("fit.selection", fit.selection, "0", 0, 0.9, "Share of the prompts whose groups are not fitted, but choose the step whose weights each member keeps: that of their lowest loss; 0: the last step is kept."),
+	INT("fit.select_every", fit.select_every, "25", 1, 1e9, "Steps between those measurements; there is one after the last step too."),
 	FLOAT("fit.label_smoothing", fit.label_smoothing, "0", 0, 0.5, "Probability that a label is wrong, assumed by the losses pairs and best_of."),
 	FLOAT("fit.margin", fit.margin, "0", 0, 1000, "The loss pairs asks for a score difference of this times how much better the better one is."),
 	INT("fit.ensemble", fit.ensemble, "1", 1, 8, "Members with other seeds of head and order; their mean is the score, their spread the term model_std."),
