@@ -30,6 +30,8 @@ int command_bench(int argc, char **argv, struct err *e);
 int command_faults(int argc, char **argv, struct err *e);
 int command_import(int argc, char **argv, struct err *e);
 int command_crowd(int argc, char **argv, struct err *e);
+int command_web(int argc, char **argv, struct err *e);
+int command_label(int argc, char **argv, struct err *e);
 int command_export(int argc, char **argv, struct err *e);
 
 #endif

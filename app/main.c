@@ -36,6 +36,8 @@ static const struct command {
 	{"faults", "List the fault points of a test build.", command_faults},
 	{"import", "Read a data set of another layout, check it, and write it in ours.", command_import},
 	{"crowd", "Simulate labellers: what a design of comparisons is worth; dishonest ones.", command_crowd},
+	{"web", "Serve the labelling page over a folder.", command_web},
+	{"label", "Make a labelling campaign; import and export labels.", command_label},
 	{"export", "Write a run's comparisons or metrics as CSV, JSONL or TensorBoard files.", command_export},
 };
 

@@ -49,7 +49,7 @@ static int free_key(const char *name)
 					    "reward.retries", "reward.backoff_max_seconds", "reward.batch_groups"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(names[i], name)) return 1;
-	return !strncmp(name, "net.", 4);
+	return !strncmp(name, "net.", 4) || !strncmp(name, "web.", 4);
 }
 
 /* Refuses a resumption whose configuration would give other results. */

@@ -4,6 +4,7 @@
 #include "core/base/text.h"
 #include "store/labels_internal.h"
 
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -132,6 +133,9 @@ int labels_text_check(const char *text, const char *what, struct err *e)
 {
 	size_t n = strlen(text);
 	if (n > LABELS_TEXT_MAX) return err_set(e, ERR_RANGE, "%s has %zu bytes; %d is the limit", what, n, LABELS_TEXT_MAX);
+	json_t *valid = json_stringn(text, n);
+	if (!valid) return err_set(e, ERR_FORMAT, "%s is not valid UTF-8", what);
+	json_decref(valid);
 	return 0;
 }
 
@@ -146,4 +150,11 @@ int labels_query(struct labels *l, const char *sql, int (*fn)(void *ctx, int col
                  struct err *e)
 {
 	return store_query(&l->base, sql, fn, ctx, e);
+}
+
+int labels_count(struct labels *l, const char *sql, int64_t *n, struct err *e)
+{
+	int rc = store_sql_int(&l->base, sql, n, e);
+	if (rc == 0 && *n < 0) *n = 0;
+	return rc;
 }

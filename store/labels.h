@@ -226,6 +226,8 @@ int labels_notes_get(struct labels *l, int64_t event, char **reason, char **corr
 /* One SQL statement that only reads, values as text (as store_query). */
 int labels_query(struct labels *l, const char *sql, int (*fn)(void *ctx, int columns, const char *const *names, const char *const *values), void *ctx,
                  struct err *e);
+/* The integer in the first column of the first row; 0 when there is none. */
+int labels_count(struct labels *l, const char *sql, int64_t *n, struct err *e);
 /* person,name,state,labels,undone,skipped,flagged,hours,first,last as CSV: hours is visible time. */
 int labels_export_hours(struct labels *l, int64_t campaign, FILE *out, struct err *e);
 

@@ -27,7 +27,11 @@ static int guidelines_insert(struct labels *l, int64_t campaign, const char *tex
 	if (rc < 0) return rc;
 	rc = labels_step(l, q, e);
 	if (rc > 0 && version) *version = sqlite3_column_int(q, 0);
-	return labels_done(l, q, NULL, rc < 0 ? NULL : e) < 0 || rc < 0 ? ERR_STATE : 0;
+	if (rc < 0) {
+		sqlite3_finalize(q);
+		return rc;
+	}
+	return labels_done(l, q, NULL, e);
 }
 
 int labels_campaign_put(struct labels *l, const char *name, const char *options, const char *guidelines, int64_t *campaign, struct err *e)

@@ -162,6 +162,14 @@ struct config_net {
 	double heartbeat_seconds;
 };
 
+struct config_web {
+	config_string address;     /* numeric; 127.0.0.1 unless the server is to be reached without a proxy */
+	int64_t port;              /* 0: any free one */
+	config_string public_url;  /* "https://labels.example.org" of a proxy in front; empty: none */
+	config_string trusted_proxy; /* address of that proxy: its X-Forwarded-For is believed */
+	config_string certificate, private_key; /* PEM files for HTTPS of its own; empty: plain HTTP */
+};
+
 struct config {
 	struct config_run run;
 	struct config_model model;
@@ -176,6 +184,7 @@ struct config {
 	struct config_ppo ppo;
 	struct config_eval eval;
 	struct config_net net;
+	struct config_web web;
 	uint8_t given[CONFIG_KEYS_MAX]; /* per row of the table: 1 when a file or --set wrote it; presets leave those alone */
 };
 

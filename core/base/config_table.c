@@ -189,6 +189,13 @@ static const struct config_key table[] = {
 	TEXT("net.rewards", net.rewards, "", "Endpoints of the reward services, separated by commas; empty: private to the run."),
 	INT("net.max_message_mib", net.max_message_mib, "64", 1, 2047, "Largest message accepted, MiB."),
 	FLOAT("net.heartbeat_seconds", net.heartbeat_seconds, "1", 0.05, 3600, "Time between signs of life of a role."),
+
+	TEXT("web.address", web.address, "127.0.0.1", "Numeric address that `tenfold web` listens on."),
+	INT("web.port", web.port, "8300", 0, 65535, "Port; 0: any free one."),
+	TEXT("web.public_url", web.public_url, "", "https://NAME of the proxy that stands in front; its Host and Origin are then accepted too. Empty: none."),
+	TEXT("web.trusted_proxy", web.trusted_proxy, "", "Address of that proxy, whose X-Forwarded-For is believed for limits; empty: nobody's is."),
+	TEXT("web.certificate", web.certificate, "", "PEM file of a certificate for HTTPS without a proxy; empty: plain HTTP."),
+	TEXT("web.private_key", web.private_key, "", "PEM file of its private key."),
 };
 
 _Static_assert(sizeof table / sizeof table[0] <= CONFIG_KEYS_MAX, "raise CONFIG_KEYS_MAX");

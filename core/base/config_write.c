@@ -18,6 +18,7 @@ static const struct {
 	{"ppo", "How the policy learns from the scores."},
 	{"eval", "Measuring held-out prompts."},
 	{"net", "Where roles on other machines meet."},
+	{"web", "Where `tenfold web` is reached; these keys are its own and may stand in a file of their own."},
 };
 
 static const char *about(const char *section, size_t n)

@@ -35,6 +35,7 @@ enum rng_purpose {
 	RNG_MIXTURE = 48,    /* b: sequence: which source it comes from */
 	RNG_DOCUMENTS = 49,  /* a: epoch, b: source: order of its documents */
 	RNG_DATA = 50,       /* b: hash of a record's key: whether it is held out of a data set */
+	RNG_CAMPAIGN = 51,   /* a: what (app/web/flow.h), b: prompt, or person·2^32 + place: overlap, gold items, repeats */
 };
 
 struct rng_key {

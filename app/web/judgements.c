@@ -1,0 +1,89 @@
+/* From labels to judgements, and what the answers of a campaign are worth so far. */
+#include "app/web/campaign.h"
+#include "reward/posterior.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct gathering {
+	struct judgement *j;
+	size_t count, room;
+	struct err *e;
+};
+
+static int gather(void *ctx, const struct labels_label *r)
+{
+	struct gathering *g = ctx;
+	if (r->criterion || (strcmp(r->assigned, "task") && strcmp(r->assigned, "adjudication"))) return 0;
+	if (g->count == g->room) {
+		size_t room = 2 * g->room + 16;
+		struct judgement *j = realloc(g->j, room * sizeof *j);
+		if (!j) return err_set(g->e, ERR_MEMORY, "no memory for answers");
+		g->j = j;
+		g->room = room;
+	}
+	struct judgement *j = &g->j[g->count++];
+	*j = (struct judgement){.item = r->number, .person = (uint32_t)r->person, .kind = (enum judgement_kind)r->kind, .count = r->count,
+		.strength = (uint8_t)r->strength};
+	memcpy(j->shown, r->shown, sizeof j->shown);
+	memcpy(j->rank, r->rank, sizeof j->rank);
+	return 0;
+}
+
+int campaign_judgements(struct labels *l, int64_t campaign, int64_t item, struct judgement **j, size_t *count, struct err *e)
+{
+	struct gathering g = {.e = e};
+	int rc = labels_each_label(l, &(struct labels_query){.campaign = campaign, .item = item}, gather, &g, NULL, e);
+	if (rc < 0) {
+		free(g.j);
+		return rc;
+	}
+	*j = g.j;
+	*count = g.count;
+	return 0;
+}
+
+struct summing {
+	struct judgement *j; /* by item */
+	size_t at, count;
+	double sum, pairs;
+};
+
+/* Items come by number, as the judgements do. */
+static int add_item(void *ctx, const struct labels_item *it)
+{
+	struct summing *s = ctx;
+	struct posterior p;
+	struct posterior_model m = posterior_model_default();
+	size_t from = s->at;
+	while (s->at < s->count && s->j[s->at].item == it->number) s->at++;
+	if (strcmp(it->role, "task")) return 0;
+	s->pairs += it->size * (it->size - 1) / 2.0;
+	if (from == s->at) {
+		s->sum += it->size * (it->size - 1) / 4.0;
+		return 0;
+	}
+	posterior_fit(&p, &m, s->j + from, s->at - from, it->size);
+	for (uint32_t a = 0; a < it->size; a++)
+		for (uint32_t b = 0; b < a; b++) s->sum += 0.5 + fabs(posterior_above(&p, a, b) - 0.5);
+	return 0;
+}
+
+static int by_item(const void *x, const void *y)
+{
+	const struct judgement *a = x, *b = y;
+	return (a->item > b->item) - (a->item < b->item);
+}
+
+int campaign_accuracy(struct labels *l, int64_t campaign, double *accuracy, struct err *e)
+{
+	struct summing s = {0};
+	int rc = campaign_judgements(l, campaign, 0, &s.j, &s.count, e);
+	if (rc < 0) return rc;
+	if (s.count) qsort(s.j, s.count, sizeof *s.j, by_item);
+	rc = labels_each_item(l, campaign, add_item, &s, e);
+	*accuracy = s.pairs > 0 ? s.sum / s.pairs : (double)NAN;
+	free(s.j);
+	return rc;
+}
