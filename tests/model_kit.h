@@ -12,6 +12,7 @@
 
 #include "core/base/rng.h"
 #include "policy/activations.h"
+#include "tests/device_kit.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -39,7 +40,7 @@ KIT_UNUSED static struct backend *kit_backend(int threads)
 {
 	struct backend *b;
 	struct err e;
-	if (backend_open(&b, &(struct backend_options){"cpu", "auto", threads}, &e) < 0) fail_msg("%s", e.msg);
+	if (device_kit_open(&b, "auto", threads, &e) < 0) fail_msg("%s", e.msg);
 	return b;
 }
 

@@ -15,7 +15,7 @@
 #define TENFOLD_TESTS_OPS_KIT_H
 
 #include "core/base/rng.h"
-#include "core/tensor/ops.h"
+#include "tests/device_kit.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -63,7 +63,7 @@ static KIT_UNUSED void kit_open(struct kit *k, const char *isa, int threads)
 {
 	struct err e;
 	memset(k, 0, sizeof *k);
-	if (backend_open(&k->b, &(struct backend_options){.device = "cpu", .isa = isa, .threads = threads}, &e) < 0) {
+	if (device_kit_open(&k->b, isa, threads, &e) < 0) {
 		k->b = NULL;
 		return;
 	}

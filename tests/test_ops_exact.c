@@ -257,23 +257,29 @@ static void run_whole_arrays(struct kit *k, struct results *r)
 	}
 }
 
-/* Everything on one backend; 0 when this processor has no such instructions. */
+/* Everything on one backend, which is closed. */
+static void run_kit(struct kit *k, struct results *r, split_fn split)
+{
+	r->n = 0;
+	run_linear(k, r, split);
+	run_rows(k, r, split);
+	run_dense(k, r, split);
+	run_norm_forward(k, r, split);
+	run_router(k, r, split);
+	run_experts(k, r, split);
+	run_head(k, r, split);
+	run_attention(k, r, split);
+	run_whole_arrays(k, r);
+	kit_close(k);
+}
+
+/* 0 when this processor has no such instructions. */
 static int run_all(struct results *r, const char *isa, int threads, split_fn split)
 {
 	struct kit k;
 	kit_open(&k, isa, threads);
 	if (!k.b) return 0;
-	r->n = 0;
-	run_linear(&k, r, split);
-	run_rows(&k, r, split);
-	run_dense(&k, r, split);
-	run_norm_forward(&k, r, split);
-	run_router(&k, r, split);
-	run_experts(&k, r, split);
-	run_head(&k, r, split);
-	run_attention(&k, r, split);
-	run_whole_arrays(&k, r);
-	kit_close(&k);
+	run_kit(&k, r, split);
 	return 1;
 }
 
@@ -309,7 +315,7 @@ static void test_threads(void **state)
 	}
 }
 
-static void compare_isa(const char *isa)
+static KIT_UNUSED void compare_isa(const char *isa)
 {
 	struct results want, got;
 	char a[33], b[33];
@@ -329,6 +335,23 @@ static void compare_isa(const char *isa)
 	assert_string_equal(a, b);
 }
 
+#if KIT_ON_DEVICE
+/* The device's f32 results are the CPU's, bit for bit, in every operation. */
+static void test_same_as_cpu(void **state)
+{
+	(void)state;
+	static struct results want, got;
+	struct kit k = {0};
+	struct err e;
+	assert_int_equal(backend_open(&k.b, &(struct backend_options){"cpu", "generic", 1}, &e), 0);
+	k.ops = backend_ops(k.b);
+	run_kit(&k, &want, split_whole);
+	assert_true(run_all(&got, "auto", 1, split_whole));
+	compare(&want, &got, "the CPU against the device");
+	assert_true(run_all(&got, "auto", 1, split_odd));
+	compare(&want, &got, "the CPU against the device, odd pieces");
+}
+#else
 static void test_avx512(void **state)
 {
 	(void)state;
@@ -340,6 +363,7 @@ static void test_avx2(void **state)
 	(void)state;
 	compare_isa("avx2");
 }
+#endif
 
 /* One last bit in one input must show. */
 static void test_planted_ulp(void **state)
@@ -360,8 +384,12 @@ static void test_planted_ulp(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_splits), cmocka_unit_test(test_threads),	   cmocka_unit_test(test_avx512),
-		cmocka_unit_test(test_avx2),   cmocka_unit_test(test_planted_ulp),
+		cmocka_unit_test(test_splits), cmocka_unit_test(test_threads), cmocka_unit_test(test_planted_ulp),
+#if KIT_ON_DEVICE
+		cmocka_unit_test(test_same_as_cpu),
+#else
+		cmocka_unit_test(test_avx512), cmocka_unit_test(test_avx2),
+#endif
 	};
 	return cmocka_run_group_tests_name("ops_exact", tests, NULL, NULL);
 }

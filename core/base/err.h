@@ -36,8 +36,8 @@ int err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf
 /* Exit status of the program for an error code (documented in docs/guide.md). */
 int err_exit_status(int code);
 
-_Noreturn void check_failed(const char *file, int line, const char *cond, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+void check_failed(const char *file, int line, const char *cond, const char *fmt, ...)
+	__attribute__((noreturn, format(printf, 4, 5)));
 #define CHECK(cond, ...)                                                                                               \
 	do {                                                                                                           \
 		if (__builtin_expect(!(cond), 0)) check_failed(__FILE__, __LINE__, #cond, __VA_ARGS__);                \

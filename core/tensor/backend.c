@@ -6,6 +6,9 @@
 int backend_open(struct backend **out, const struct backend_options *o, struct err *e)
 {
 	*out = NULL;
+#ifdef TENFOLD_CUDA
+	if (!strcmp(o->device, "cuda") || (!strcmp(o->device, "auto") && cuda_devices() > 0)) return cuda_backend_open(out, e);
+#endif
 	if (!strcmp(o->device, "auto") || !strcmp(o->device, "cpu")) return cpu_backend_open(out, o, e);
 	return err_set(e, ERR_RANGE, "run.device: %s is not built into this program; use cpu or auto", o->device);
 }

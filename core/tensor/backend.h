@@ -8,8 +8,14 @@ struct backend {
 	const struct ops *ops;
 	void (*close)(struct backend *);
 	int threads;
+	const char *identity; /* what the fingerprint takes in besides the results; NULL: nothing */
 };
 
 int cpu_backend_open(struct backend **out, const struct backend_options *, struct err *);
+#ifdef TENFOLD_CUDA
+int cuda_backend_open(struct backend **out, struct err *);
+/* CUDA devices that can be reached. */
+int cuda_devices(void);
+#endif
 
 #endif

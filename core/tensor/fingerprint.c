@@ -4,7 +4,8 @@
  * Two processes that promise each other equal bits compare it when they first
  * meet, before any work is done. The name of the instruction set is left out on
  * purpose: equal bits everywhere is the aim, and what is hashed is what was
- * computed. Inputs come from the counter-based generator and integer arithmetic,
+ * computed. A GPU adds its name, compute capability and library version: its
+ * results are promised for one type of device. Inputs come from the counter-based generator and integer arithmetic,
  * never from the C library's math. It costs a few milliseconds. */
 #include "core/base/hash.h"
 #include "core/base/rng.h"
@@ -274,6 +275,7 @@ static void probe_vocabulary(struct probe *p)
 void backend_fingerprint(struct backend *b, char hex[33])
 {
 	struct probe p = {.b = b, .ops = backend_ops(b), .hash = hash_stream_open()};
+	if (b->identity) hash_stream_add(p.hash, b->identity, strlen(b->identity));
 	probe_linear(&p);
 	probe_rows(&p);
 	probe_dense(&p);

@@ -1,0 +1,134 @@
+/* The device: opening it, its memory, and its errors.
+ *
+ * One backend has one stream: operations run in the order of the calls, and only
+ * download waits for them. Memory is plain device memory, zeroed; there is no
+ * managed memory. What cannot fail in a correct program on a sound device stops
+ * the program, with the call's name: an error of a kernel comes out at the next
+ * call that waits, and the device's state is unknown from then on. */
+#include "core/tensor/cuda/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+CUDA_API void cuda_must(int code, const char *what)
+{
+	CHECK(code == (int)cudaSuccess, "%s: %s", what, cudaGetErrorString((cudaError_t)code));
+}
+
+CUDA_API void *K(cuda_alloc)(struct backend *b, size_t bytes)
+{
+	void *p = NULL;
+	cudaError_t rc = cudaMalloc(&p, bytes ? bytes : 1);
+	if (rc == cudaErrorMemoryAllocation) {
+		(void)cudaGetLastError(); /* the error is reported by the caller, who knows what it was for */
+		return NULL;
+	}
+	cuda_must(rc, "cudaMalloc");
+	cuda_must(cudaMemsetAsync(p, 0, bytes ? bytes : 1, cuda_of(b)->stream), "cudaMemset");
+	return p;
+}
+
+CUDA_API void K(cuda_release)(struct backend *b, void *p)
+{
+	cuda_must(cudaStreamSynchronize(cuda_of(b)->stream), "kernels before cudaFree");
+	cuda_must(cudaFree(p), "cudaFree");
+	K(cuda_weights_changed)(b);
+}
+
+static void transfer(struct backend *b, void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind)
+{
+	if (!bytes) return;
+	cuda_must(cudaMemcpyAsync(dst, src, bytes, kind, cuda_of(b)->stream), "cudaMemcpy");
+	if (kind != cudaMemcpyDeviceToDevice) cuda_must(cudaStreamSynchronize(cuda_of(b)->stream), "kernels before a transfer");
+}
+
+CUDA_API void K(cuda_upload)(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+	transfer(b, dst, src, bytes, cudaMemcpyHostToDevice);
+}
+
+CUDA_API void K(cuda_download)(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+	transfer(b, dst, src, bytes, cudaMemcpyDeviceToHost);
+}
+
+CUDA_API void K(cuda_copy)(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+	transfer(b, dst, src, bytes, cudaMemcpyDeviceToDevice);
+}
+
+CUDA_API void K(cuda_zero)(struct backend *b, void *dst, size_t bytes)
+{
+	if (bytes) cuda_must(cudaMemsetAsync(dst, 0, bytes, cuda_of(b)->stream), "cudaMemset");
+}
+
+CUDA_API void K(cuda_weights_changed)(struct backend *b)
+{
+	(void)b;
+}
+
+CUDA_API void *K(cuda_scratch)(struct backend *b, size_t bytes)
+{
+	struct cuda_backend *c = cuda_of(b);
+	if (c->scratch_bytes >= bytes) return c->scratch;
+	if (c->scratch) K(cuda_release)(b, c->scratch);
+	bytes = (bytes + (1 << 20)) / (1 << 20) * (1 << 20);
+	c->scratch = (char *)K(cuda_alloc)(b, bytes);
+	CHECK(c->scratch, "out of device memory: %zu bytes of scratch", bytes);
+	c->scratch_bytes = bytes;
+	return c->scratch;
+}
+
+CUDA_API void K(cuda_send)(struct backend *b, void *device, const void *host, size_t bytes)
+{
+	transfer(b, device, host, bytes, cudaMemcpyHostToDevice);
+}
+
+static void cuda_close(struct backend *base)
+{
+	struct cuda_backend *b = cuda_of(base);
+	if (b->scratch) K(cuda_release)(base, b->scratch);
+	if (b->stream) cuda_must(cudaStreamDestroy(b->stream), "cudaStreamDestroy");
+	free(b);
+}
+
+CUDA_API int cuda_devices(void)
+{
+	int n = 0;
+	if (cudaGetDeviceCount(&n) != cudaSuccess) {
+		(void)cudaGetLastError();
+		return 0;
+	}
+	return n;
+}
+
+/* The first device that CUDA_VISIBLE_DEVICES leaves. */
+CUDA_API int cuda_backend_open(struct backend **out, struct err *e)
+{
+	struct cudaDeviceProp p;
+	*out = NULL;
+	if (cuda_devices() < 1)
+		return err_set(e, ERR_STATE, "run.device: no CUDA device can be reached (nvidia-smi lists them; a driver for CUDA 13 is needed); use cpu or auto");
+	cudaError_t rc = cudaGetDeviceProperties(&p, 0);
+	if (rc != cudaSuccess) return err_set(e, ERR_STATE, "run.device: the CUDA device does not answer: %s", cudaGetErrorString(rc));
+	if (p.major < 8)
+		return err_set(e, ERR_RANGE, "run.device: %s has compute capability %d.%d; 8.0 or newer is needed; use cpu", p.name, p.major, p.minor);
+	struct cuda_backend *b = (struct cuda_backend *)calloc(1, sizeof *b);
+	CHECK(b, "out of memory for a backend");
+	b->base.ops = &b->ops;
+	b->base.close = cuda_close;
+	b->base.threads = 1;
+	b->base.identity = b->identity;
+	b->processors = p.multiProcessorCount;
+	K(cuda_table)(&b->ops);
+	snprintf(b->name, sizeof b->name, "cuda-sm%d%d", p.major, p.minor);
+	snprintf(b->identity, sizeof b->identity, "%s, compute capability %d.%d, cuBLAS %zu", p.name, p.major, p.minor, cublasLtGetVersion());
+	b->ops.name = b->name;
+	rc = cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking);
+	if (rc != cudaSuccess) {
+		cuda_close(&b->base);
+		return err_set(e, ERR_STATE, "run.device: %s cannot be used: %s", p.name, cudaGetErrorString(rc));
+	}
+	*out = &b->base;
+	return 0;
+}

@@ -1,0 +1,9 @@
+/* For tests: the CUDA backend with its kernels run on the processor. */
+#ifndef TENFOLD_TENSOR_CUDA_HOST_CONTEXT_H
+#define TENFOLD_TENSOR_CUDA_HOST_CONTEXT_H
+
+#include "core/tensor/ops.h"
+
+int cuda_host_backend_open(struct backend **out, struct err *);
+
+#endif

@@ -1,0 +1,132 @@
+/* Whole rows, or runs of their columns, moved or added: embedding, gather, scatter, fused projections, sums. */
+#include "core/tensor/cuda/kernels/rows.h"
+
+#include <stdlib.h>
+
+enum { THREADS = 256, SUM_BLOCK = 1 << 15 };
+
+struct rows_launch {
+	float *y;
+	const float *x;
+	const int32_t *rows;
+	int64_t n, cols, limit; /* entries; columns; rows that an entry may name */
+};
+
+KERNEL(rows_gather, struct rows_launch, THREADS)
+{
+	int64_t i = global_thread(), r = i / arg.cols, c = i % arg.cols;
+	if (r >= arg.n) return;
+	DEVICE_CHECK(arg.rows[r] >= 0 && arg.rows[r] < arg.limit);
+	arg.y[i] = arg.x[arg.rows[r] * arg.cols + c];
+}
+
+KERNEL(rows_scatter, struct rows_launch, ENTRY_THREADS)
+{
+	SHARED struct entries e;
+	int64_t first = (int64_t)blockIdx.x * ENTRY_ROWS;
+	for (int64_t at = 0; at < arg.n; at += ENTRY_THREADS) {
+		int taken = entries_take(&e, arg.rows, at, arg.n, first, arg.limit);
+		for (int k = 0; k < taken; k++) {
+			const float *from = arg.x + e.index[k] * arg.cols;
+			float *to = arg.y + arg.rows[e.index[k]] * arg.cols;
+			for (int64_t c = threadIdx.x; c < arg.cols; c += ENTRY_THREADS) to[c] += from[c];
+		}
+		block_sync();
+	}
+}
+
+KERNEL(rows_add, struct rows_launch, THREADS)
+{
+	int64_t i = global_thread();
+	if (i < arg.n) arg.y[i] += arg.x[i];
+}
+
+CUDA_API void K(gather_rows)(struct backend *b, struct tensor y, struct tensor x, const int32_t *rows)
+{
+	CHECK(x.cols == y.cols, "gather: rows of %lld into rows of %lld", (long long)x.cols, (long long)y.cols);
+	struct rows_launch l = {(float *)y.data, (const float *)x.data, rows, y.rows, y.cols, x.rows};
+	LAUNCH(b, rows_gather, cuda_blocks(y.rows * y.cols, THREADS), 1, 1, THREADS, l);
+}
+
+CUDA_API void K(scatter_add_rows)(struct backend *b, struct tensor y, struct tensor x, const int32_t *rows)
+{
+	CHECK(x.cols == y.cols, "scatter: rows of %lld into rows of %lld", (long long)x.cols, (long long)y.cols);
+	struct rows_launch l = {(float *)y.data, (const float *)x.data, rows, x.rows, y.cols, y.rows};
+	if (x.rows > 0) LAUNCH(b, rows_scatter, cuda_blocks(y.rows, ENTRY_ROWS), 1, 1, ENTRY_THREADS, l);
+}
+
+CUDA_API void K(embedding_forward)(struct backend *b, struct tensor table, const int32_t *ids, struct tensor y)
+{
+	K(gather_rows)(b, y, table, ids);
+}
+
+CUDA_API void K(embedding_backward)(struct backend *b, struct tensor dtable, const int32_t *ids, struct tensor dy)
+{
+	K(scatter_add_rows)(b, dtable, dy, ids);
+}
+
+CUDA_API void K(add)(struct backend *b, float *y, const float *x, int64_t n)
+{
+	struct rows_launch l = {y, x, NULL, n, 1, 0};
+	LAUNCH(b, rows_add, cuda_blocks(n, THREADS), 1, 1, THREADS, l);
+}
+
+struct columns_launch {
+	struct columns_args a;
+};
+
+/* A thread has one column of the run in all heads, so that heads which share a place are added in order. */
+KERNEL(rows_columns, struct columns_launch, THREADS)
+{
+	const struct columns_args *a = &arg.a;
+	int64_t n = global_thread(), t = n / a->count, i = n % a->count;
+	if (t >= a->x.rows) return;
+	const float *x = (const float *)a->x.data + t * a->x.cols + a->x_first + i;
+	float *y = (float *)a->y.data + t * a->y.cols + a->y_first + i;
+	for (int h = 0; h < a->heads; h++) y[h * a->y_step] = a->add ? y[h * a->y_step] + x[h * a->x_step] : x[h * a->x_step];
+}
+
+CUDA_API void K(columns)(struct backend *b, const struct columns_args *a)
+{
+	int64_t x_end = a->x_first + (a->heads - 1) * a->x_step + a->count, y_end = a->y_first + (a->heads - 1) * a->y_step + a->count;
+	CHECK(a->x.rows == a->y.rows && x_end <= a->x.cols && y_end <= a->y.cols, "columns: up to %lld of %lld into up to %lld of %lld", (long long)x_end,
+	      (long long)a->x.cols, (long long)y_end, (long long)a->y.cols);
+	struct columns_launch l = {*a};
+	LAUNCH(b, rows_columns, cuda_blocks(a->x.rows * a->count, THREADS), 1, 1, THREADS, l);
+}
+
+struct sum_launch {
+	const float *x;
+	double *part; /* [parts] */
+	int64_t n, parts;
+};
+
+/* Eight threads have a part of 2^15 numbers: eight partial sums in double, as on the CPU. A square of an f32 is exact in
+ * double, so that a multiply-add rounds as the CPU's two operations do. */
+KERNEL(sum_parts, struct sum_launch, THREADS)
+{
+	SHARED double sum[THREADS];
+	int64_t p = global_thread() / 8, first = p * SUM_BLOCK, last = first + SUM_BLOCK < arg.n ? first + SUM_BLOCK : arg.n;
+	int l = threadIdx.x % 8;
+	double s = 0;
+	for (int64_t i = first + l; p < arg.parts && i < last; i += 8) s = d_fma_double((double)arg.x[i], (double)arg.x[i], s);
+	sum[threadIdx.x] = s;
+	block_sync();
+	const double *a = sum + threadIdx.x;
+	if (l == 0 && p < arg.parts) arg.part[p] = ((a[0] + a[4]) + (a[1] + a[5])) + ((a[2] + a[6]) + (a[3] + a[7]));
+}
+
+CUDA_API double K(sum_squares)(struct backend *b, const float *x, int64_t n)
+{
+	struct sum_launch l = {x, NULL, n, (n + SUM_BLOCK - 1) / SUM_BLOCK};
+	size_t bytes = (size_t)l.parts * sizeof(double);
+	if (l.parts == 0) return 0;
+	l.part = (double *)K(cuda_scratch)(b, bytes);
+	LAUNCH(b, sum_parts, cuda_blocks(l.parts * 8, THREADS), 1, 1, THREADS, l);
+	double total = 0, *host = (double *)malloc(bytes);
+	CHECK(host, "out of memory: %zu bytes for a sum", bytes);
+	b->ops->download(b, host, l.part, bytes);
+	for (int64_t i = 0; i < l.parts; i++) total += host[i];
+	free(host);
+	return total;
+}
