@@ -109,6 +109,7 @@ static int report(void *arg, const struct reward_fit_report *r, struct err *e)
 	double values[] = {r->loss, r->grad_norm, r->lr, r->selection_loss, r->selection_accuracy};
 	char note[64];
 	int rc = store_put_metrics(t->s.store, (uint64_t)r->step - 1, names, values, isnan(r->selection_loss) ? 3 : 5, e);
+	if (rc == 0 && r->skipped) rc = store_put_event(t->s.store, (uint64_t)r->step - 1, "skipped_update", r->member, r->skipped, e);
 	if (rc < 0) return rc;
 	t->loss = r->loss;
 	snprintf(note, sizeof note, "loss %.4f", r->loss);

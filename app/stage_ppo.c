@@ -105,7 +105,7 @@ static int open_server(struct stage *t, struct err *e)
 	session_endpoint(&t->s, "learner", endpoint);
 	struct ppo_server_options o = {
 		.wire = {.max_message = (size_t)c->net.max_message_mib << 20, .heartbeat_seconds = c->net.heartbeat_seconds},
-		.endpoint = endpoint, .run = t->s.run_id, .fingerprint = t->s.fingerprint, .lease_seconds = c->rollout.lease_seconds,
+		.endpoint = endpoint, .run = t->s.run_id, .fingerprint = t->s.fingerprint, .lease_seconds = c->rollout.lease_seconds, .set_aside = (uint32_t)c->rollout.set_aside,
 		.expected_workers = (int)c->run.workers, .group_size = (uint32_t)c->rollout.group_size, .max_new = (uint32_t)c->rollout.max_new_tokens,
 		.limits = {(size_t)c->net.max_message_mib << 20, tokenizer_vocab_size(t->s.task->tokenizer), (uint32_t)t->policy->shape.experts},
 		.rule = &rule, .stop = t->s.stop};

@@ -36,6 +36,7 @@ static int finish(struct stage *t, struct err *e)
 	FAULT_POINT("sft.before_measure", "the supervised model is written, not measured");
 	TRY(session_pass_rate(&t->s, t->t.model, &p, e));
 	json_object_set_new(j, "steps", json_integer(t->s.config.sft.steps));
+	if (t->t.skipped) json_object_set_new(j, "skipped_updates", json_integer(t->t.skipped));
 	json_object_set_new(j, "parameters", json_integer(t->t.model->params.parameters));
 	json_object_set_new(j, "active_parameters", json_integer(t->t.model->params.active));
 	json_object_set_new(j, "seconds", json_real(fs_now() - t->began));

@@ -22,6 +22,15 @@ static void warn(void *arg, const char *text)
 	log_warn("%s", text);
 }
 
+static int check_state(const struct supervised *t, struct err *e)
+{
+	char place[64];
+	if (optimizer_is_finite(sft_optimizer(t->sft))) return 0;
+	place_of(t, place);
+	return err_set(e, ERR_RANGE, "step %lld of %s: weights or moments are not finite; what is in %s is good; lower %s.optim.lr in a new run",
+		       (long long)sft_state(t->sft)->step, t->name, place, t->name);
+}
+
 static int save(struct supervised *t, struct err *e)
 {
 	struct checkpoint *c = NULL;
@@ -29,9 +38,11 @@ static int save(struct supervised *t, struct err *e)
 	char path[PATH_MAX], place[64];
 	int rc = 0;
 	int64_t items = shape_moe_layers(&t->model->shape) * t->model->shape.experts;
-	json_t *j = json_pack("{s:I,s:I,s:[]}", "step", (json_int_t)st->step, "updates", (json_int_t)sft_optimizer(t->sft)->updates, "expert_counts");
+	json_t *j = json_pack("{s:I,s:I,s:I,s:[]}", "step", (json_int_t)st->step, "updates", (json_int_t)sft_optimizer(t->sft)->updates, "skipped",
+			      (json_int_t)st->skipped, "expert_counts");
 	for (int64_t i = 0; i < items; i++) json_array_append_new(json_object_get(j, "expert_counts"), json_integer(st->counts[i]));
 	place_of(t, place);
+	TRY(check_state(t, e));
 	TRY(checkpoint_begin(&c, t->s->folder, place, (uint64_t)st->step, e));
 	snprintf(path, sizeof path, "%s/training.safetensors", checkpoint_folder(c));
 	TRY(training_save(sft_optimizer(t->sft), path, e));
@@ -63,6 +74,7 @@ int supervised_restore(struct supervised *t, struct err *e)
 	json_t *j = json_load_file(path, 0, NULL), *counts = json_object_get(j, "expert_counts");
 	if (!j) return err_set(e, ERR_FORMAT, "%s is not JSON", path);
 	st->step = json_integer_value(json_object_get(j, "step"));
+	st->skipped = json_integer_value(json_object_get(j, "skipped"));
 	sft_optimizer(t->sft)->updates = json_integer_value(json_object_get(j, "updates"));
 	for (size_t i = 0; i < json_array_size(counts); i++) st->counts[i] = json_integer_value(json_array_get(counts, i));
 	json_decref(j);
@@ -81,6 +93,18 @@ static int record(struct supervised *t, const struct sft_report *r, double heldo
 	return store_put_metrics(t->s->store, (uint64_t)r->step - 1, names, values, heldout >= 0 ? 6 : 5, e);
 }
 
+/* One step, and a row when its update was left out, the last one of a run included. */
+static int step(struct supervised *t, struct sft_report *r, struct err *e)
+{
+	struct err why;
+	int rc = 0, done = sft_step(t->sft, r, &why);
+	if (r->skipped) t->skipped++;
+	if (r->skipped) TRY(store_put_event(t->s->store, (uint64_t)r->step - 1, "skipped_update", 0, r->skipped, e));
+	if (done < 0) rc = err_set(e, done, "%s", why.msg);
+out:
+	return rc;
+}
+
 int supervised_train(struct supervised *t, struct err *e)
 {
 	const struct config_sft *c = t->c;
@@ -94,7 +118,7 @@ int supervised_train(struct supervised *t, struct err *e)
 			TRY(save(t, e));
 			TRY(err_set(e, ERR_STOPPED, "stopped at step %lld of %s; --resume goes on", (long long)sft_state(t->sft)->step, t->name));
 		}
-		TRY(sft_step(t->sft, &r, e));
+		TRY(step(t, &r, e));
 		int last = r.step == c->steps, eval = last || (c->eval_every > 0 && r.step % c->eval_every == 0);
 		FAULT_POINT("sft.before_record", "a supervised step is made in memory only");
 		double heldout = eval ? t->heldout(t->arg) : -1;
@@ -104,6 +128,7 @@ int supervised_train(struct supervised *t, struct err *e)
 		progress_show(&p, r.step, note);
 		if (eval) progress_line(&p, "%s step %lld: loss %.4f, held-out loss %.4f", t->name, (long long)r.step, r.loss, heldout);
 	}
+	TRY(check_state(t, e));
 out:
 	progress_close(&p, sft_state(t->sft)->step);
 	return rc;

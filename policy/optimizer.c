@@ -58,9 +58,30 @@ void optimizer_block_end(struct optimizer *o)
 	o->model->ops->add(o->model->backend, o->total, o->block, o->model->params.floats);
 }
 
+/* The backend's sum is in f32 lanes, where squares of more than 1e19 overflow; then it is made again on the host, in double. */
+static double sum_squares(const struct optimizer *o, const float *p)
+{
+	const struct model *m = o->model;
+	double sum = m->ops->sum_squares(m->backend, p, m->params.floats);
+	float host[4096];
+	if (isfinite(sum)) return sum;
+	sum = 0;
+	for (int64_t i = 0; i < m->params.floats; i += 4096) {
+		int64_t n = m->params.floats - i < 4096 ? m->params.floats - i : 4096;
+		m->ops->download(m->backend, host, p + i, (size_t)n * sizeof *host);
+		for (int64_t k = 0; k < n; k++) sum += (double)host[k] * (double)host[k];
+	}
+	return sum;
+}
+
 double optimizer_norm(const struct optimizer *o)
 {
-	return sqrt(o->model->ops->sum_squares(o->model->backend, o->total, o->model->params.floats));
+	return sqrt(sum_squares(o, o->total));
+}
+
+int optimizer_is_finite(const struct optimizer *o)
+{
+	return isfinite(sum_squares(o, o->model->weights)) && isfinite(sum_squares(o, o->m)) && isfinite(sum_squares(o, o->v));
 }
 
 double optimizer_rate(const struct optimizer *o, int64_t step)

@@ -25,8 +25,10 @@ void optimizer_begin(struct optimizer *);
 /* Zeroes the block's gradient, into which model_backward adds. */
 void optimizer_block_begin(struct optimizer *);
 void optimizer_block_end(struct optimizer *);
-/* L2 norm of the step's gradient; not finite when any element is not. */
+/* L2 norm of the step's gradient; not finite when, and only when, an element is not. */
 double optimizer_norm(const struct optimizer *);
+/* 1 when weights and moments are all finite: what may be saved and published. */
+int optimizer_is_finite(const struct optimizer *);
 /* Learning rate of schedule step `step` (from 0): warm-up, then constant, linear or cosine to 0. */
 double optimizer_rate(const struct optimizer *, int64_t step);
 /* Clips to max_grad_norm and updates the weights with rate lr. `norm` is optimizer_norm's result. */

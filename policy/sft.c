@@ -6,6 +6,7 @@
 
 #include "core/base/fault.h"
 #include "core/base/fs.h"
+#include "core/base/log.h"
 #include "core/base/rng.h"
 #include "policy/activations.h"
 
@@ -136,11 +137,21 @@ static void add_example(struct sft *s, const struct sft_example *x, int flags)
 
 static const struct sampling plain = {1.0f, 1.0f, 0};
 
+static int skip(struct sft *s, struct sft_report *r, const char *what, struct err *e)
+{
+	r->skipped = what;
+	log_warn("supervised step %lld: %s is not finite; the update is skipped", (long long)r->step, what);
+	if (++s->state.skipped < SFT_SKIPS) return 0;
+	return err_set(e, ERR_RANGE, "supervised step %lld: %s is not finite, and it was update number %d in a row that could not be made; lower the learning rate in a new run",
+		       (long long)r->step, what, SFT_SKIPS);
+}
+
 int sft_step(struct sft *s, struct sft_report *r, struct err *e)
 {
 	int all = !strcmp(s->c.loss_on, "all"), flags = all ? BATCH_PROMPT_LOSS : 0;
 	int64_t first = s->state.step * s->c.batch, targets = 0, rows = 0, items = shape_moe_layers(&s->m->shape) * s->m->shape.experts;
 	double began = fs_now(), loss = 0;
+	struct err planted;
 	for (int64_t i = 0; i < s->c.batch; i++) {
 		struct sft_example x;
 		s->source.example(s->source.arg, first + i, &x);
@@ -175,7 +186,6 @@ int sft_step(struct sft *s, struct sft_report *r, struct err *e)
 	}
 	double norm = optimizer_norm(s->opt), lr = optimizer_rate(s->opt, s->state.step);
 	*r = (struct sft_report){.step = s->state.step + 1, .steps = s->c.steps, .loss = loss / (double)targets, .grad_norm = norm, .lr = lr};
-	memcpy(s->state.counts, s->counts, (size_t)items * sizeof *s->counts);
 	s->state.step++;
 	int64_t most = 0, sum = 0;
 	for (int64_t i = 0; i < items; i++) {
@@ -183,10 +193,13 @@ int sft_step(struct sft *s, struct sft_report *r, struct err *e)
 		most = s->counts[i] > most ? s->counts[i] : most;
 	}
 	r->load_max = sum ? (double)most * (double)items / (double)sum : 0;
-	if (!isfinite(norm)) return err_set(e, ERR_RANGE, "supervised step %lld: the gradient is not finite; the update is skipped", (long long)r->step);
+	if (FAULT_ERROR("sft.gradient", "a supervised step's gradient is complete; an error makes it NaN", &planted) < 0) norm = NAN;
+	r->tokens_per_second = (double)rows / (fs_now() - began);
+	if (!isfinite(norm) || !isfinite(loss)) return skip(s, r, isfinite(loss) ? "the gradient" : "the loss", e);
+	s->state.skipped = 0;
+	memcpy(s->state.counts, s->counts, (size_t)items * sizeof *s->counts);
 	optimizer_update(s->opt, lr, norm);
 	model_balance_bias(s->m, s->counts, s->c.router_bias_rate);
-	r->tokens_per_second = (double)rows / (fs_now() - began);
 	return 0;
 }
 

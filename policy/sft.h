@@ -26,12 +26,16 @@ struct sft_report {
 	double loss;     /* mean cross entropy a target token, nats */
 	double grad_norm, lr, tokens_per_second;
 	double load_max; /* largest expert load, in multiples of the mean */
+	const char *skipped; /* what was not finite, so that the update was left out; NULL: nothing */
 };
+
+enum { SFT_SKIPS = 3 }; /* updates in a row that could not be made: the end */
 
 /* State that outlives a step, for resuming. */
 struct sft_state {
 	int64_t step;     /* steps done */
 	int64_t *counts;  /* [moe layers, E] expert counts of the last step: the balance loss of the next */
+	int64_t skipped;  /* updates in a row that were left out */
 };
 
 struct sft;
@@ -41,7 +45,8 @@ int sft_open_source(struct sft **out, struct model *, const struct config_sft *,
 void sft_close(struct sft *);
 struct optimizer *sft_optimizer(struct sft *);
 struct sft_state *sft_state(struct sft *);
-/* One optimiser step. ERR_RANGE when the gradient is not finite (the step is skipped, weights unchanged). */
+/* One optimiser step. An update with a loss or a gradient that is not finite is left out (report->skipped); ERR_RANGE when
+ * that happened SFT_SKIPS times in a row. */
 int sft_step(struct sft *, struct sft_report *, struct err *);
 /* Mean cross entropy over completion tokens of other examples, nats. */
 double sft_loss(struct sft *, const struct sft_example *, uint32_t n);

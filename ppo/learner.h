@@ -14,6 +14,14 @@
 
 struct reward_model;
 
+enum { LEARNER_SKIPS = 3 }; /* updates in a row that could not be made: the end */
+
+/* An update that was left out, because a reward, a value, a log-probability or the gradient was not finite. */
+struct learner_skip {
+	int64_t minibatch; /* of the step, over all epochs */
+	char what[160];
+};
+
 struct learner {
 	struct config config;
 	struct model *policy, *reference;
@@ -30,6 +38,8 @@ struct learner {
 	/* of the running step */
 	struct ppo_batch batch;
 	struct metrics metrics;
+	struct learner_skip *skip; /* [skips], in the step's arena */
+	int64_t skips;
 	struct learner_work *work;
 };
 
@@ -49,7 +59,9 @@ int learner_critic_from_reward(struct learner *, const struct reward_model *, do
  * the message names the first token that differs. */
 int learner_evaluate(struct learner *, const struct group *groups, int64_t n, struct arena *arena, struct err *);
 void learner_prepare(struct learner *);
-/* ERR_RANGE when three updates in a row had to be skipped for values that are not finite. */
+/* Leaves out the update of a minibatch in which something is not finite (learner->skip says what). ERR_RANGE when that
+ * happened LEARNER_SKIPS times in a row, or when an update left weights or moments that are not finite: the state must
+ * then be neither saved nor published. */
 int learner_update(struct learner *, struct arena *arena, struct err *);
 
 #endif

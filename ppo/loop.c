@@ -4,32 +4,10 @@
 #include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
-#include "core/base/rng.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The prompts of a step: epoch after epoch over all, each in its own order. */
-static void open_step(struct loop *l, int64_t step)
-{
-	const struct loop_options *o = l->o;
-	const struct config *c = o->config;
-	uint32_t n = (uint32_t)c->ppo.prompts;
-	if (step >= c->ppo.steps || step < l->opened) return;
-	for (uint32_t i = 0; i < n; i++) {
-		int64_t at = step * n + i, epoch = at / o->prompt_count;
-		if (epoch != l->order_epoch) {
-			rng_permutation((struct rng_key){(uint64_t)c->run.seed, RNG_PROMPTS}, (uint32_t)epoch, 0, o->prompt_count, l->order);
-			l->order_epoch = epoch;
-		}
-		uint32_t p = l->order[at % o->prompt_count];
-		l->items[i] = (struct ppo_prompt){i, p, o->prompts[p].count, o->prompts[p].tokens, o->prompts[p].text};
-	}
-	int64_t version = step > c->ppo.lag ? step - c->ppo.lag : 0;
-	ppo_server_open_step(o->server, (uint64_t)step, (uint64_t)version, l->items, n);
-	l->opened = step + 1;
-}
 
 /* Waits for the step's groups. */
 static int collect(struct loop *l, int64_t step, struct err *e)
@@ -39,6 +17,8 @@ static int collect(struct loop *l, int64_t step, struct err *e)
 		int got = ppo_server_wait(o->server, (uint64_t)step, 1.0, l->groups, l->arena, e);
 		if (got < 0) return got;
 		if (got > 0) break;
+		got = loop_refill(l, step, e);
+		if (got < 0) return got;
 		uint32_t done, total;
 		ppo_server_progress(o->server, (uint64_t)step, &done, &total);
 		if (o->waiting) o->waiting(o->arg, step, done, total);
@@ -56,7 +36,24 @@ static int record(struct loop *l, int64_t step, struct err *e)
 	int rc = 0;
 	TRY(store_step_begin(o->store, (uint64_t)step, l->groups[0].policy_version, e));
 	for (int64_t i = 0; i < n; i++) TRY(store_put_group(o->store, &l->groups[i], e));
+	TRY(loop_put_aside(l, step, e));
 	TRY(store_step_commit(o->store, e));
+out:
+	return rc;
+}
+
+/* The update, and a row for each part of it that had to be left out. One that leaves a bad state ends the run before that
+ * state is published or saved. */
+static int learn(struct loop *l, int64_t step, struct err *e)
+{
+	struct learner *a = l->o->learner;
+	struct err why;
+	int rc = 0, done = learner_update(a, l->arena, &why);
+	for (int64_t i = 0; i < a->skips; i++) TRY(store_put_event(l->o->store, (uint64_t)step, "skipped_update", a->skip[i].minibatch, a->skip[i].what, e));
+	if (done == 0) return 0;
+	if (l->saved < 0) return err_set(e, done, "%s. Nothing of it is kept, and there is no checkpoint yet: change what makes it so (ppo.optim, reward.terms) in a new run", why.msg);
+	return err_set(e, done, "%s. Nothing of it is kept: the last checkpoint is of step %lld; go on from a model before it, with other ppo.optim or reward.terms, in a new run",
+		       why.msg, (long long)l->saved);
 out:
 	return rc;
 }
@@ -108,7 +105,7 @@ static int step_once(struct loop *l, int64_t step, struct err *e)
 	struct loop_report r = {.step = step + 1, .steps = o->config->ppo.steps, .metrics = &learner->metrics};
 	int rc = 0;
 	arena_reset(l->arena);
-	open_step(l, step + o->config->ppo.lag); /* those before it are open already */
+	TRY(loop_open_step(l, step + o->config->ppo.lag, e)); /* those before it are open already */
 	TRY(collect(l, step, e));
 	t.generated = fs_now();
 	TRY(record(l, step, e));
@@ -118,7 +115,7 @@ static int step_once(struct loop *l, int64_t step, struct err *e)
 	learner_prepare(learner);
 	FAULT_POINT("loop.before_update", "a step is evaluated, nothing learned from it");
 	t.evaluated = fs_now();
-	TRY(learner_update(learner, l->arena, e));
+	TRY(learn(l, step, e));
 	FAULT_POINT("loop.after_update", "a step's update is made in memory only");
 	TRY(loop_publish(l, step + 1, e));
 	FAULT_POINT("loop.before_metrics", "a step's weights are published, its metrics not recorded");
@@ -138,12 +135,13 @@ static void loop_close(struct loop *l)
 	arena_close(l->arena);
 	free(l->order);
 	free(l->items);
+	free(l->aside);
 	free(l->groups);
 }
 
 int loop_run(const struct loop_options *o, struct err *e)
 {
-	struct loop l = {.o = o, .order_epoch = -1, .published = -1, .oldest = 0};
+	struct loop l = {.o = o, .order_epoch = -1, .published = -1, .oldest = 0, .saved = -1};
 	double first;
 	int rc = 0;
 	l.arena = arena_open((size_t)8 << 20);
@@ -151,12 +149,13 @@ int loop_run(const struct loop_options *o, struct err *e)
 	l.items = calloc((size_t)o->config->ppo.prompts, sizeof *l.items);
 	l.groups = calloc((size_t)o->config->ppo.prompts, sizeof *l.groups);
 	CHECK(l.order && l.items && l.groups, "out of memory for the prompts of a step");
+	TRY(loop_read_aside(&l, e));
 	TRY(loop_restore(&l, e));
 	int64_t step = o->learner->step;
 	l.opened = step;
 	TRY(loop_publish(&l, step, e));
 	if (step == 0 && o->measure) TRY(o->measure(o->arg, 0, &first, e));
-	for (int64_t s = step; s < step + o->config->ppo.lag; s++) open_step(&l, s);
+	for (int64_t s = step; s < step + o->config->ppo.lag; s++) TRY(loop_open_step(&l, s, e));
 	for (; step < o->config->ppo.steps; step++) {
 		rc = o->stop && atomic_load(o->stop) ? err_set(e, ERR_STOPPED, "stopped") : step_once(&l, step, e);
 		if (rc == ERR_STOPPED) {

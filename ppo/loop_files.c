@@ -142,6 +142,7 @@ int loop_save(struct loop *l, struct err *e)
 	struct checkpoint *done = c;
 	c = NULL;
 	TRY(checkpoint_commit(done, l->o->config->run.keep_checkpoints, hash, e));
+	l->saved = a->step;
 	TRY(record_checkpoint(l, hash, e));
 out:
 	checkpoint_abort(c);
@@ -208,6 +209,7 @@ int loop_restore(struct loop *l, struct err *e)
 	if (a->critic_opt) TRY(training_load(a->critic_opt, path, e));
 	snprintf(path, sizeof path, "%s/state.json", at.path);
 	TRY(restore_state(a, path, e));
+	l->saved = a->step;
 	/* a kill may have come between the checkpoint and its row */
 	TRY(record_checkpoint(l, at.hash, e));
 	snprintf(path, sizeof path, "%s/weights", l->o->folder);

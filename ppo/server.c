@@ -18,7 +18,7 @@ static const char wake_endpoint[] = "inproc://wake";
 
 void server_event(struct ppo_server *s, enum ppo_server_event_kind kind, uint64_t step, const struct server_slot *slot, int w, const char *text)
 {
-	static const char *const word[] = {"joined", "left", "refused", "lease lost", "lost again and again", "late", "CONFLICT"};
+	static const char *const word[] = {"joined", "left", "refused", "lease lost", "set aside", "late", "CONFLICT"};
 	if (kind == PPO_EVENT_REFUSED && s->refusals++ > SAID && (s->refusals & (s->refusals - 1))) return; /* a flood is not echoed */
 	if (s->event_count == SERVER_EVENTS) {
 		s->event_first = (s->event_first + 1) % SERVER_EVENTS;
@@ -192,8 +192,7 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* With the mutex held. */
-static void wake(struct ppo_server *s)
+void server_wake(struct ppo_server *s)
 {
 	struct err e;
 	wire_send(s->wake_out, NULL, "w", 1, &e); /* a full queue wakes as well */
@@ -252,7 +251,7 @@ void ppo_server_close(struct ppo_server *s)
 	if (!s) return;
 	pthread_mutex_lock(&s->mutex);
 	s->closing = 1;
-	if (s->started) wake(s);
+	if (s->started) server_wake(s);
 	pthread_mutex_unlock(&s->mutex);
 	if (s->started) pthread_join(s->thread, NULL);
 	wire_socket_close(s->socket);
@@ -301,7 +300,7 @@ int ppo_server_publish(struct ppo_server *s, uint64_t version, const char *path,
 	CHECK(!server_find_weights(s, version), "weights version %llu are published already", (unsigned long long)version);
 	v->next = s->weights;
 	s->weights = v;
-	wake(s);
+	server_wake(s);
 	pthread_mutex_unlock(&s->mutex);
 	return 0;
 }
@@ -323,18 +322,24 @@ void ppo_server_retire(struct ppo_server *s, uint64_t version)
 	if (gone) free_weights(gone);
 }
 
+struct message_lease_item server_item(struct arena *a, const struct ppo_prompt *p)
+{
+	CHECK(p->token_count >= 1, "prompt %u without tokens", p->prompt);
+	int32_t *tokens = arena_must(a, p->token_count, sizeof *tokens);
+	memcpy(tokens, p->tokens, p->token_count * sizeof *tokens);
+	return (struct message_lease_item){.slot = p->slot, .prompt = p->prompt, .token_count = p->token_count, .tokens = tokens,
+					   .text = arena_strdup(a, p->text ? p->text : "")};
+}
+
 void ppo_server_open_step(struct ppo_server *s, uint64_t step, uint64_t policy_version, const struct ppo_prompt *items, uint32_t n)
 {
 	struct arena *a = arena_open(0);
 	struct server_step *t = arena_must(a, 1, sizeof *t);
 	*t = (struct server_step){.step = step, .policy_version = policy_version, .arena = a, .n = n, .slots = arena_must(a, n, sizeof *t->slots)};
 	for (uint32_t i = 0; i < n; i++) {
-		CHECK(items[i].token_count >= 1 && (i == 0 || items[i].slot > items[i - 1].slot), "prompt %u of step %llu", i, (unsigned long long)step);
-		int32_t *tokens = arena_must(a, items[i].token_count, sizeof *tokens);
-		memcpy(tokens, items[i].tokens, items[i].token_count * sizeof *tokens);
+		CHECK(i == 0 || items[i].slot > items[i - 1].slot, "slot %u of step %llu", items[i].slot, (unsigned long long)step);
 		t->slots[i].worker = SERVER_NOBODY;
-		t->slots[i].item = (struct message_lease_item){.slot = items[i].slot, .prompt = items[i].prompt, .token_count = items[i].token_count,
-							       .tokens = tokens, .text = arena_strdup(a, items[i].text ? items[i].text : "")};
+		t->slots[i].item = server_item(a, &items[i]);
 	}
 	pthread_mutex_lock(&s->mutex);
 	CHECK(!s->any_step || step > s->last_step, "step %llu is opened after step %llu", (unsigned long long)step, (unsigned long long)s->last_step);
@@ -343,7 +348,7 @@ void ppo_server_open_step(struct ppo_server *s, uint64_t step, uint64_t policy_v
 	*at = t;
 	s->any_step = 1;
 	s->last_step = step;
-	wake(s);
+	server_wake(s);
 	pthread_mutex_unlock(&s->mutex);
 }
 
@@ -372,7 +377,7 @@ int ppo_server_wait(struct ppo_server *s, uint64_t step, double seconds, struct 
 	while (t->done < t->n) {
 		if (s->failed) rc = err_set(e, ERR_NET, "the learner's server ended: %s", s->failure.msg);
 		else if (s->options.stop && atomic_load(s->options.stop)) rc = err_set(e, ERR_STOPPED, "stopped while waiting for groups");
-		if (rc < 0 || fs_now() >= end) goto out;
+		if (rc < 0 || t->aside || fs_now() >= end) goto out;
 		wait_change(s, end);
 	}
 	rc = 1;
@@ -408,6 +413,6 @@ void ppo_server_stop_workers(struct ppo_server *s)
 {
 	pthread_mutex_lock(&s->mutex);
 	s->stopping = s->stops_due = 1;
-	wake(s);
+	server_wake(s);
 	pthread_mutex_unlock(&s->mutex);
 }

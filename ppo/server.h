@@ -6,7 +6,9 @@
  * given in step order, so several steps may be open (fixed-lag overlap). What a
  * worker loses (its lease ran out, it said hello again) is given to another one:
  * groups are the same whoever makes them, so who made them, when, and how often
- * changes nothing. The id of a group is (step, slot): the first hand-in counts,
+ * changes nothing. A prompt that was lost is leased alone from then on, so that it
+ * takes no others with it, and after `set_aside` losses not at all: its slot waits
+ * for another prompt (ppo_server_refill). The id of a group is (step, slot): the first hand-in counts,
  * the same again is answered "duplicate", another content under the same id is a
  * conflict that is logged with what differs, and the first stays.
  *
@@ -30,10 +32,7 @@
 
 struct ppo_server;
 
-enum {
-	PPO_SERVER_WORKERS = 256, /* remembered at a time */
-	PPO_SERVER_LOST = 3,      /* losses of one prompt that are reported as an event */
-};
+enum { PPO_SERVER_WORKERS = 256 }; /* remembered at a time */
 
 struct ppo_server_options {
 	struct wire_options wire;    /* its stop flag is not used: workers are told to stop after it was set */
@@ -41,6 +40,7 @@ struct ppo_server_options {
 	const char *run;
 	const char *fingerprint;     /* of the learner's kernels; "" or NULL: workers are not compared (tests) */
 	double lease_seconds;        /* without a group from the worker; 0: 60 */
+	uint32_t set_aside;          /* losses of a prompt that set it aside; 0: it is leased for ever */
 	int expected_workers;        /* shares are made for at least so many until so many have joined; 0: those that live */
 	uint32_t group_size;
 	uint32_t max_new;            /* tokens of a completion; 0: not checked */
@@ -73,9 +73,14 @@ struct ppo_prompt {
  * ascending order; step numbers up to the last opened that are not open are over. */
 void ppo_server_open_step(struct ppo_server *s, uint64_t step, uint64_t policy_version, const struct ppo_prompt *items, uint32_t n);
 /* Waits up to `seconds` for all groups of an open step. 1: they are copied to groups[n], in slot order, their data in
- * `arena`; 0: not yet; ERR_STOPPED; ERR_MEMORY; ERR_NET: the thread could not go on. */
+ * `arena`; 0: not yet, or a slot waits for another prompt; ERR_STOPPED; ERR_MEMORY; ERR_NET: the thread could not go on. */
 int ppo_server_wait(struct ppo_server *s, uint64_t step, double seconds, struct group *groups, struct arena *arena, struct err *e);
 void ppo_server_progress(struct ppo_server *s, uint64_t step, uint32_t *done, uint32_t *total);
+/* Slots of an open step whose prompt was set aside, ascending, at most `max`; returns how many there are. */
+uint32_t ppo_server_aside(struct ppo_server *s, uint64_t step, uint32_t *slots, uint32_t max);
+/* Gives the slot item->slot, whose prompt was set aside, another prompt. What comes for the one before is answered
+ * "duplicate" and counted as late. */
+void ppo_server_refill(struct ppo_server *s, uint64_t step, const struct ppo_prompt *item);
 /* Frees a step, whole or not; what comes for it later is answered "duplicate" and counted as late. */
 void ppo_server_close_step(struct ppo_server *s, uint64_t step);
 /* `stop` to all workers, now and to whoever asks later. */
@@ -109,8 +114,8 @@ enum ppo_server_event_kind {
 	PPO_EVENT_LEFT,     /* said bye */
 	PPO_EVENT_REFUSED,  /* a worker or a hand-in, with the reason */
 	PPO_EVENT_EXPIRED,  /* a lease ran out or was dropped by a new hello; count: losses of this prompt so far */
-	PPO_EVENT_LOST,     /* the PPO_SERVER_LOST-th loss of one prompt, in place of PPO_EVENT_EXPIRED */
-	PPO_EVENT_LATE,     /* handed in for a step that is over */
+	PPO_EVENT_LOST,     /* the loss that sets a prompt aside, in place of PPO_EVENT_EXPIRED */
+	PPO_EVENT_LATE,     /* handed in for a step that is over, or for a prompt that was set aside */
 	PPO_EVENT_CONFLICT, /* another content under a known id; text: what differs */
 };
 

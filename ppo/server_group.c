@@ -74,6 +74,15 @@ static void take_again(struct ppo_server *s, const struct wire_frame *f, int w, 
 	answer(s, f, g, 1);
 }
 
+static void take_late(struct ppo_server *s, const struct wire_frame *f, int w, const struct group *g, const char *why)
+{
+	struct server_slot late = {.item = {.slot = g->slot, .prompt = g->prompt}};
+	s->counters.late++;
+	s->workers[w].info.duplicates++;
+	server_event(s, PPO_EVENT_LATE, g->step, &late, w, why);
+	answer(s, f, g, 1);
+}
+
 static int accept(struct ppo_server *s, int w, struct server_step *t, struct server_slot *slot, const struct group *g, double now, struct err *e)
 {
 	int rc = group_copy(&slot->group, g, t->arena, e);
@@ -101,11 +110,11 @@ void server_take_group(struct ppo_server *s, const struct wire_frame *f, int w, 
 	struct server_slot *slot = t ? server_find_slot(t, g->slot) : NULL;
 	int rc = 0;
 	if (!t && s->any_step && g->step <= s->last_step) {
-		struct server_slot late = {.item = {.slot = g->slot, .prompt = g->prompt}};
-		s->counters.late++;
-		s->workers[w].info.duplicates++;
-		server_event(s, PPO_EVENT_LATE, g->step, &late, w, "the step is over");
-		answer(s, f, g, 1);
+		take_late(s, f, w, g, "the step is over");
+		return;
+	}
+	if (slot && (slot->state == SLOT_ASIDE || (slot->refills && g->prompt != slot->item.prompt))) {
+		take_late(s, f, w, g, "the prompt was set aside");
 		return;
 	}
 	if (slot && slot->state == SLOT_DONE) {
@@ -125,5 +134,5 @@ void server_take_group(struct ppo_server *s, const struct wire_frame *f, int w, 
 	err_prefix(&e, "group %llu/%u", (unsigned long long)g->step, g->slot);
 	server_event(s, PPO_EVENT_REFUSED, g->step, slot, w, e.msg);
 	server_refuse(s, &f->peer, m, w, &e);
-	if (slot && slot->state == SLOT_LEASED && slot->worker == w) server_lose_slot(s, t, slot, "its group was refused");
+	if (slot && slot->state == SLOT_LEASED && slot->worker == w) server_lose_slot(s, t, slot, 0, "its group was refused");
 }

@@ -11,14 +11,15 @@
 
 enum { SERVER_EVENTS = 256, SERVER_NOBODY = -1 };
 
-enum slot_state { SLOT_FREE, SLOT_LEASED, SLOT_DONE };
+enum slot_state { SLOT_FREE, SLOT_LEASED, SLOT_DONE, SLOT_ASIDE };
 
 struct server_slot {
 	struct message_lease_item item; /* in the step's arena */
 	enum slot_state state;
 	int worker;         /* that has it on lease */
 	double deadline;
-	uint32_t leases, losses;
+	uint32_t leases, losses; /* of this prompt */
+	uint32_t refills;
 	struct group group; /* once done, in the step's arena */
 };
 
@@ -26,7 +27,7 @@ struct server_step {
 	struct server_step *next;
 	uint64_t step, policy_version;
 	struct arena *arena;
-	uint32_t n, done;
+	uint32_t n, done, aside;
 	struct server_slot *slots; /* [n] */
 	char scorer_version[GROUP_VERSION]; /* of the first group: all must have it */
 };
@@ -78,6 +79,10 @@ struct ppo_server {
 
 /* server.c */
 void server_send(struct ppo_server *s, const struct wire_peer *peer, const struct message *m);
+/* Wakes the thread; with the mutex held. */
+void server_wake(struct ppo_server *s);
+/* A copy of a prompt in a step's arena. */
+struct message_lease_item server_item(struct arena *a, const struct ppo_prompt *p);
 /* The same; negative when it did not go out. */
 int server_try_send(struct ppo_server *s, const struct wire_peer *peer, const struct message *m);
 /* slot may be NULL; w: worker or SERVER_NOBODY. Logs the event, too. */
@@ -98,7 +103,8 @@ void server_take_ask(struct ppo_server *s, int w, const struct message *m, doubl
 /* Frees what worker w holds; lost: it counts as a loss of the prompts. */
 void server_free_leases(struct ppo_server *s, int w, int lost);
 void server_expire(struct ppo_server *s, double now);
-void server_lose_slot(struct ppo_server *s, struct server_step *t, struct server_slot *slot, const char *why);
+/* blame: the prompt may be what its worker crashed on or hung at; so many such losses set it aside. */
+void server_lose_slot(struct ppo_server *s, struct server_step *t, struct server_slot *slot, int blame, const char *why);
 /* Gives what is free to those who wait for it. */
 void server_serve_parked(struct ppo_server *s, double now);
 

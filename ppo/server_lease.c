@@ -41,14 +41,17 @@ struct server_weights *server_find_weights(const struct ppo_server *s, uint64_t 
 	return v;
 }
 
-void server_lose_slot(struct ppo_server *s, struct server_step *t, struct server_slot *slot, const char *why)
+void server_lose_slot(struct ppo_server *s, struct server_step *t, struct server_slot *slot, int blame, const char *why)
 {
-	int w = slot->worker;
-	slot->state = SLOT_FREE;
-	slot->losses++;
+	int w = slot->worker, last = 0;
+	if (blame) last = ++slot->losses == s->options.set_aside;
+	slot->state = last ? SLOT_ASIDE : SLOT_FREE;
 	s->counters.expired++;
 	s->workers[w].info.expired++;
-	server_event(s, slot->losses == PPO_SERVER_LOST ? PPO_EVENT_LOST : PPO_EVENT_EXPIRED, t->step, slot, w, why);
+	server_event(s, last ? PPO_EVENT_LOST : PPO_EVENT_EXPIRED, t->step, slot, w, why);
+	if (!last) return;
+	t->aside++;
+	pthread_cond_broadcast(&s->changed);
 }
 
 void server_free_leases(struct ppo_server *s, int w, int lost)
@@ -57,7 +60,7 @@ void server_free_leases(struct ppo_server *s, int w, int lost)
 		for (uint32_t i = 0; i < t->n; i++) {
 			struct server_slot *slot = &t->slots[i];
 			if (slot->state != SLOT_LEASED || slot->worker != w) continue;
-			if (lost) server_lose_slot(s, t, slot, "the worker came back without it");
+			if (lost) server_lose_slot(s, t, slot, 1, "the worker came back without it");
 			else slot->state = SLOT_FREE;
 		}
 }
@@ -70,7 +73,7 @@ void server_expire(struct ppo_server *s, double now)
 			struct server_slot *slot = &t->slots[i];
 			if (slot->state != SLOT_LEASED || slot->deadline > now) continue;
 			snprintf(why, sizeof why, "nothing came for %.3g s", s->options.lease_seconds);
-			server_lose_slot(s, t, slot, why);
+			server_lose_slot(s, t, slot, 1, why);
 		}
 }
 
@@ -107,7 +110,7 @@ static int give(struct ppo_server *s, int w, double now)
 	size_t bytes = 0;
 	for (uint32_t i = 0; i < t->n && count < most; i++) {
 		struct server_slot *slot = &t->slots[i];
-		if (slot->state != SLOT_FREE) continue;
+		if (slot->state != SLOT_FREE || (slot->losses && count)) continue;
 		bytes += slot->item.token_count * sizeof(int32_t) + strlen(slot->item.text) + 32;
 		if (count > 0 && bytes > s->options.limits.bytes / 2) break;
 		items[count++] = slot->item;
@@ -115,6 +118,7 @@ static int give(struct ppo_server *s, int w, double now)
 		slot->worker = w;
 		slot->deadline = now + s->options.lease_seconds;
 		slot->leases++;
+		if (slot->losses) break; /* alone */
 	}
 	struct message m;
 	message_init(&m, MESSAGE_LEASE, s->run);
@@ -163,4 +167,35 @@ void server_serve_parked(struct ppo_server *s, double now)
 		p->parked = 0; /* stopping: it gets its stop beside this */
 		if (!s->stopping) server_send(s, &p->peer, &wait);
 	}
+}
+
+uint32_t ppo_server_aside(struct ppo_server *s, uint64_t step, uint32_t *slots, uint32_t max)
+{
+	uint32_t n = 0;
+	pthread_mutex_lock(&s->mutex);
+	const struct server_step *t = server_find_step(s, step);
+	CHECK(t, "step %llu is not open", (unsigned long long)step);
+	for (uint32_t i = 0; i < t->n; i++) {
+		if (t->slots[i].state != SLOT_ASIDE) continue;
+		if (n < max) slots[n] = t->slots[i].item.slot;
+		n++;
+	}
+	pthread_mutex_unlock(&s->mutex);
+	return n;
+}
+
+void ppo_server_refill(struct ppo_server *s, uint64_t step, const struct ppo_prompt *item)
+{
+	pthread_mutex_lock(&s->mutex);
+	struct server_step *t = server_find_step(s, step);
+	struct server_slot *slot = t ? server_find_slot(t, item->slot) : NULL;
+	CHECK(slot && slot->state == SLOT_ASIDE, "slot %u of step %llu was not set aside", item->slot, (unsigned long long)step);
+	slot->item = server_item(t->arena, item);
+	slot->state = SLOT_FREE;
+	slot->worker = SERVER_NOBODY;
+	slot->leases = slot->losses = 0;
+	slot->refills++;
+	t->aside--;
+	server_wake(s);
+	pthread_mutex_unlock(&s->mutex);
 }

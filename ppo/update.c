@@ -8,9 +8,11 @@
 #include "ppo/work.h"
 
 #include "core/base/fault.h"
+#include "core/base/log.h"
 #include "core/base/rng.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Sums over the tokens of one update, and over all of them. */
@@ -20,7 +22,7 @@ struct update_sums {
 	struct tally ratio;
 	double first_deviation; /* of the first minibatch's ratios from 1, largest */
 	double policy_norm, critic_norm, lr;
-	int64_t tokens, entries, updates, skipped, stopped;
+	int64_t tokens, entries, updates, stopped;
 };
 
 struct minibatch {
@@ -28,8 +30,9 @@ struct minibatch {
 	int64_t count;
 	const float *advantage; /* by entry, whitened where asked */
 	int64_t tokens, entries, sequences, rows;
-	int first;
-	int warming; /* only the critic learns */
+	int64_t number; /* in the step, over all epochs */
+	int warming;    /* only the critic learns */
+	char bad[160];  /* the first thing found that is not finite; "": nothing */
 };
 
 static double token_weight(const struct learner *l, const struct minibatch *mb, int64_t entry, int64_t *sequence)
@@ -41,8 +44,42 @@ static double token_weight(const struct learner *l, const struct minibatch *mb, 
 	return 1.0 / ((double)mb->sequences * (double)g->length[*sequence % b->size]);
 }
 
+/* What is not finite, as text: the sign of a NaN is the processor's whim, and the text goes into the record. */
+static const char *shown(double x)
+{
+	return isnan(x) ? "nan" : x > 0 ? "inf" : "-inf";
+}
+
+/* Notes the first thing at entry j that is not finite, and what it comes from. */
+static void look(const struct learner *l, struct minibatch *mb, int64_t j, float logprob, float value)
+{
+	const struct ppo_batch *b = &l->batch;
+	/* the policy's may be -inf: a token that left the top-k or top-p set since it was drawn */
+	const struct {
+		const char *name;
+		float x;
+	} all[] = {{"log-probability", b->chosen[j] ? b->old[j] : 0}, {"reference's log-probability", b->chosen[j] ? b->ref[j] : 0},
+		   {"log-probability", b->chosen[j] && logprob != -INFINITY ? logprob : 0}, {"value", b->value[j]}, {"value", value},
+		   {"reward", b->reward[j]}, {"return", b->returns[j]}, {"advantage", mb->advantage[j]}};
+	if (mb->bad[0]) return;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		int64_t s = 0;
+		if (isfinite(all[i].x)) continue;
+		while (b->first[s + 1] <= j) s++;
+		for (int64_t k = 0; k < b->sequences; k++) /* whitening spreads one reward over all advantages */
+			if (!isfinite(b->score[k])) {
+				snprintf(mb->bad, sizeof mb->bad, "the reward at slot %u, completion %lld is %s", b->group[k / b->size].slot, (long long)(k % b->size),
+					 shown((double)b->score[k]));
+				return;
+			}
+		snprintf(mb->bad, sizeof mb->bad, "the %s at slot %u, completion %lld, token %lld is %s", all[i].name, b->group[s / b->size].slot,
+			 (long long)(s % b->size), (long long)(j - b->first[s]), shown((double)all[i].x));
+		return;
+	}
+}
+
 /* Losses and their derivatives at the outs of the current batch. */
-static void losses(struct learner *l, const struct minibatch *mb, struct update_sums *u)
+static void losses(struct learner *l, struct minibatch *mb, struct update_sums *u)
 {
 	struct learner_work *w = l->work;
 	const struct ppo_batch *b = &l->batch;
@@ -50,6 +87,7 @@ static void losses(struct learner *l, const struct minibatch *mb, struct update_
 	int64_t sequence = 0;
 	for (int64_t i = 0; i < w->batch.outs; i++) {
 		int64_t j = w->map[i];
+		look(l, mb, j, w->logprob[i], w->value[i]);
 		double vw = c->value_coef / (double)mb->entries;
 		struct ppo_value_term v = ppo_value_loss(c, (double)w->value[i], (double)b->value[j], (double)b->returns[j]);
 		u->value_loss += v.loss / (double)mb->entries;
@@ -71,7 +109,7 @@ static void losses(struct learner *l, const struct minibatch *mb, struct update_
 		u->kl_square += t.delta * t.delta;
 		u->clipped += t.clipped;
 		tally_add(&u->ratio, t.ratio);
-		if (mb->first) u->first_deviation = fmax(u->first_deviation, fabs(t.ratio - 1.0));
+		if (mb->number == 0) u->first_deviation = fmax(u->first_deviation, fabs(t.ratio - 1.0));
 		u->tokens++;
 		if (mb->warming) continue;
 		w->dlogprob[i] = (float)(t.dlogprob * weight);
@@ -79,7 +117,7 @@ static void losses(struct learner *l, const struct minibatch *mb, struct update_
 	}
 }
 
-static void micro_step(struct learner *l, const struct minibatch *mb, const uint32_t *index, int64_t n, struct update_sums *u)
+static void micro_step(struct learner *l, struct minibatch *mb, const uint32_t *index, int64_t n, struct update_sums *u)
 {
 	struct learner_work *w = l->work;
 	const struct config_ppo *c = &l->config.ppo;
@@ -110,16 +148,26 @@ static void keep_head_only(struct learner *l)
 			l->policy->ops->zero(l->policy->backend, g + p->list[i].offset, (size_t)p->list[i].size * sizeof *g);
 }
 
-static int apply(struct learner *l, const struct minibatch *mb, struct update_sums *u, struct err *e)
+static int skip(struct learner *l, const struct minibatch *mb, struct err *e)
 {
+	struct learner_skip *s = &l->skip[l->skips++];
+	s->minibatch = mb->number;
+	memcpy(s->what, mb->bad, sizeof s->what);
+	log_warn("step %lld, minibatch %lld: %s; the update is skipped", (long long)l->step, (long long)mb->number, mb->bad);
+	if (++l->skipped < LEARNER_SKIPS) return 0;
+	return err_set(e, ERR_RANGE, "step %lld, minibatch %lld: %s; that is not finite, and it was update number %d in a row that could not be made", (long long)l->step,
+		       (long long)mb->number, mb->bad, LEARNER_SKIPS);
+}
+
+static int apply(struct learner *l, struct minibatch *mb, struct update_sums *u, struct err *e)
+{
+	struct err planted;
 	if (mb->warming && !l->critic) keep_head_only(l);
 	double pn = optimizer_norm(l->policy_opt), cn = l->critic ? optimizer_norm(l->critic_opt) : 0.0;
-	if (!isfinite(pn) || !isfinite(cn)) {
-		u->skipped++;
-		if (++l->skipped >= 3)
-			return err_set(e, ERR_RANGE, "step %lld: the gradient was not finite three times in a row; the run stops at its last checkpoint", (long long)l->step);
-		return 0;
-	}
+	if (FAULT_ERROR("update.gradient", "a minibatch's gradient is complete; an error makes it NaN", &planted) < 0) pn = NAN;
+	if (!mb->bad[0] && !isfinite(pn)) snprintf(mb->bad, sizeof mb->bad, "the norm of the policy's gradient is %s", shown(pn));
+	if (!mb->bad[0] && !isfinite(cn)) snprintf(mb->bad, sizeof mb->bad, "the norm of the critic's gradient is %s", shown(cn));
+	if (mb->bad[0]) return skip(l, mb, e);
 	l->skipped = 0;
 	double lr = optimizer_rate(l->policy_opt, l->step);
 	if (!(mb->warming && l->critic)) optimizer_update(l->policy_opt, lr, pn);
@@ -133,7 +181,7 @@ static int apply(struct learner *l, const struct minibatch *mb, struct update_su
 	return 0;
 }
 
-static int minibatch_step(struct learner *l, const struct minibatch *mb, struct update_sums *u, struct err *e)
+static int minibatch_step(struct learner *l, struct minibatch *mb, struct update_sums *u, struct err *e)
 {
 	const struct config_ppo *c = &l->config.ppo;
 	optimizer_begin(l->policy_opt);
@@ -176,13 +224,13 @@ static void minibatch_open(struct learner *l, struct minibatch *mb, const uint32
 static void update_metrics(struct learner *l, const struct update_sums *u)
 {
 	struct metrics *m = &l->metrics;
-	double n = u->tokens ? (double)u->tokens : 1.0, k = u->updates ? (double)u->updates : 1.0, all = u->updates + u->skipped > 0 ? (double)(u->updates + u->skipped) : 1.0;
+	double n = u->tokens ? (double)u->tokens : 1.0, k = u->updates ? (double)u->updates : 1.0;
 	metrics_put(m, 0.5 * u->kl_square / n, "policy/approxkl_avg");
 	metrics_put(m, u->clipped / n, "policy/clipfrac_avg");
 	metrics_put(m, u->entropy / n, "policy/entropy_avg");
-	metrics_put(m, u->policy_loss / all, "loss/policy_avg");
+	metrics_put(m, u->policy_loss / k, "loss/policy_avg");
 	if (strcmp(l->config.ppo.critic, "none")) {
-		metrics_put(m, u->value_loss / all, "loss/value_avg");
+		metrics_put(m, u->value_loss / k, "loss/value_avg");
 		metrics_put(m, u->entries ? u->value_clipped / (double)u->entries : 0.0, "val/clipfrac_avg");
 	}
 	metrics_put(m, tally_mean(&u->ratio), "val/ratio");
@@ -194,7 +242,7 @@ static void update_metrics(struct learner *l, const struct update_sums *u)
 	if (l->critic) metrics_put(m, u->critic_norm / k, "critic/grad_norm");
 	metrics_put(m, u->lr, "lr");
 	metrics_put(m, (double)l->episodes, "episode");
-	metrics_put(m, (double)u->skipped, "training/skipped_updates");
+	metrics_put(m, (double)l->skips, "training/skipped_updates");
 	metrics_put(m, (double)u->stopped, "training/kl_stopped");
 	int64_t layers = shape_moe_layers(&l->policy->shape), experts = l->policy->shape.experts;
 	double worst = 0;
@@ -220,26 +268,31 @@ int learner_update(struct learner *l, struct arena *arena, struct err *e)
 	uint32_t *order = arena_must(arena, (size_t)b->groups + 1, sizeof *order);
 	float *advantage = arena_must(arena, (size_t)b->tokens + 1, sizeof *advantage);
 	int64_t *entries = arena_must(arena, (size_t)b->tokens + 1, sizeof *entries);
+	l->skip = arena_must(arena, (size_t)(c->epochs * c->minibatches), sizeof *l->skip);
+	l->skips = 0;
 	for (int64_t epoch = 0; epoch < c->epochs && !stopped && rc == 0; epoch++) {
 		rng_permutation((struct rng_key){(uint64_t)l->config.run.seed, RNG_SHUFFLE}, (uint32_t)l->step, (uint32_t)epoch, (uint32_t)b->groups, order);
 		for (int64_t i = 0; i < c->minibatches && !stopped && rc == 0; i++) {
 			int64_t first = b->groups * i / c->minibatches, last = b->groups * (i + 1) / c->minibatches;
-			double before = u.kl_square;
-			int64_t tokens = u.tokens;
+			struct update_sums before = u;
+			int64_t skips = l->skips;
 			struct minibatch mb;
 			minibatch_open(l, &mb, order + first, last - first, advantage, entries);
-			mb.first = epoch == 0 && i == 0;
+			mb.number = epoch * c->minibatches + i;
 			mb.warming = l->step < c->critic_warmup;
 			rc = minibatch_step(l, &mb, &u, e);
-			double approx = 0.5 * (u.kl_square - before) / (double)(u.tokens > tokens ? u.tokens - tokens : 1);
+			if (l->skips > skips) u = before; /* what is not finite is in no sum */
+			double approx = 0.5 * (u.kl_square - before.kl_square) / (double)(u.tokens > before.tokens ? u.tokens - before.tokens : 1);
 			stopped = c->kl_stop > 0 && approx > c->kl_stop;
 		}
 	}
 	u.stopped = stopped;
 	l->episodes = done;
 	update_metrics(l, &u);
-	if (!strcmp(c->kl_control, "adaptive"))
-		l->kl_coef = ppo_adapt_kl(l->kl_coef, metrics_get(&l->metrics, "objective/kl"), c->kl_target, c->kl_horizon, (double)b->sequences);
+	double kl = metrics_get(&l->metrics, "objective/kl");
+	if (!strcmp(c->kl_control, "adaptive") && isfinite(kl)) l->kl_coef = ppo_adapt_kl(l->kl_coef, kl, c->kl_target, c->kl_horizon, (double)b->sequences);
+	if (rc == 0 && (!optimizer_is_finite(l->policy_opt) || (l->critic && !optimizer_is_finite(l->critic_opt))))
+		rc = err_set(e, ERR_RANGE, "step %lld: the update left weights or moments that are not finite", (long long)l->step);
 	l->step++;
 	return rc;
 }

@@ -25,6 +25,7 @@ struct fit {
 	struct batch batch;
 	struct distinct distinct; /* of the batch */
 	uint32_t *order;         /* [n], of the epoch */
+	int skipped;             /* updates in a row */
 	float *head, *dhead;     /* [FIT_BLOCK·GROUP_MAX] */
 	int64_t longest;         /* tokens of a sequence */
 	const struct group **selection; /* [selections] */
@@ -75,14 +76,20 @@ static double block(struct fit *f, int64_t begin, int64_t end, int64_t size)
 static int step(struct fit *f, int64_t begin, int64_t end, struct reward_fit_report *r, struct err *e)
 {
 	double loss = 0;
+	struct err planted;
 	optimizer_begin(f->opt);
 	for (int64_t i = begin; i < end; i += FIT_BLOCK) loss += block(f, i, i + FIT_BLOCK < end ? i + FIT_BLOCK : end, end - begin);
 	double norm = optimizer_norm(f->opt), lr = optimizer_rate(f->opt, f->opt->updates);
 	r->loss = loss / (double)(end - begin);
 	r->grad_norm = norm;
 	r->lr = lr;
-	if (!isfinite(norm) || !isfinite(loss))
-		return err_set(e, ERR_RANGE, "reward model, member %u, step %lld: the gradient is not finite; lower fit.optim.lr", f->member + 1, (long long)r->step);
+	if (FAULT_ERROR("fit.gradient", "a step's gradient of the reward model is complete; an error makes it NaN", &planted) < 0) norm = NAN;
+	r->skipped = !isfinite(loss) ? "the loss" : !isfinite(norm) ? "the gradient" : NULL;
+	if (r->skipped && ++f->skipped >= REWARD_FIT_SKIPS)
+		return err_set(e, ERR_RANGE, "reward model, member %u, step %lld: %s is not finite, and it was update number %d in a row that could not be made; lower fit.optim.lr",
+			       f->member + 1, (long long)r->step, r->skipped, REWARD_FIT_SKIPS);
+	if (r->skipped) return 0;
+	f->skipped = 0;
 	optimizer_update(f->opt, lr, norm);
 	return 0;
 }
@@ -151,6 +158,7 @@ static int fit_member(struct fit *f, struct reward_fit_report *r, struct err *e)
 		}
 	}
 	if (f->o->selections) model_put(b->model, f->best);
+	if (!optimizer_is_finite(f->opt)) TRY(err_set(e, ERR_RANGE, "reward model, member %u: its weights are not finite after the fit; lower fit.optim.lr", f->member + 1));
 	reward_model_normalise(f->m, f->member, f->groups, f->n, c->reference);
 	b->logit = gain / b->gain;
 out:

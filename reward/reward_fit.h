@@ -26,7 +26,10 @@ struct reward_fit_report {
 	double loss;         /* mean over the step's groups */
 	double grad_norm, lr;
 	double selection_loss, selection_accuracy; /* of the selection groups after this step; NaN: not measured */
+	const char *skipped; /* what was not finite, so that the update was left out; NULL: nothing */
 };
+
+enum { REWARD_FIT_SKIPS = 3 }; /* updates in a row that could not be made: the end */
 
 struct reward_fit_options {
 	const struct config_fit *fit;
@@ -41,7 +44,8 @@ struct reward_fit_options {
 
 /* Optimiser steps over all members for n groups. */
 int64_t reward_fit_steps(const struct config_fit *c, uint32_t n);
-/* ERR_STOPPED; ERR_RANGE when a gradient is not finite (the weights stay those of the step before). */
+/* ERR_STOPPED; ERR_RANGE when a loss or a gradient was not finite REWARD_FIT_SKIPS times in a row (such updates are left
+ * out), or when weights are not finite at the end. */
 int reward_fit(struct reward_model *m, const struct ranked_group *g, uint32_t n, const struct reward_fit_options *o, struct err *e);
 /* The model's scores of the groups against their rankings. */
 void reward_fit_evaluate(struct reward_model *m, const struct ranked_group *g, uint32_t n, struct rank_eval *out);

@@ -124,9 +124,7 @@ class Scenario:
         if digest != self.digest:
             raise Failure("%s, killed at %s:\n%s" % (self.name, name, tenfold("diff", os.path.join(self.work, self.name), folder).out))
         shutil.rmtree(folder)
-        if hit and not roles:
-            raise Failure("%s: a kill at %s was noted, but nobody died" % (self.name, name))
-        return "+".join(roles) if hit else None
+        return ("+".join(roles) or "one ending") if hit else None  # `run` does not tell of those that die while it stops them
 
 
 class Stopped(Scenario):

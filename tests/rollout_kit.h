@@ -25,7 +25,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { KIT_G = 4, KIT_PROMPTS = 12, KIT_STEPS = 2, KIT_NEW = 10, KIT_PROMPT = 9, KIT_VOCAB = 40, KIT_END = 1, KIT_WORKERS = 3 };
+enum { KIT_G = 4, KIT_PROMPTS = 12, KIT_STEPS = 2, KIT_NEW = 10, KIT_PROMPT = 9, KIT_VOCAB = 40, KIT_END = 1, KIT_WORKERS = 3, KIT_ASIDE = 3 };
 
 #define KIT_UNUSED __attribute__((unused))
 #define KIT_RUN "run-of-the-tests"
@@ -143,7 +143,7 @@ static struct ppo_server *kit_server(const char *endpoint, double lease_seconds,
 	struct ppo_server *s;
 	assert_ok(ppo_server_open(&s,
 				  &(struct ppo_server_options){.endpoint = endpoint, .run = KIT_RUN, .fingerprint = kit.fingerprint,
-							       .lease_seconds = lease_seconds, .expected_workers = expected, .group_size = KIT_G,
+							       .lease_seconds = lease_seconds, .set_aside = KIT_ASIDE, .expected_workers = expected, .group_size = KIT_G,
 							       .max_new = KIT_NEW, .limits = {.vocab = KIT_VOCAB, .experts = 8}, .rule = &kit.rule},
 				  &kit.err));
 	return s;

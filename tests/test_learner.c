@@ -34,6 +34,8 @@ struct fixture {
 	struct config *config;
 	struct arena *arena;
 	struct group group[PROMPTS];
+	float (*reward)(const struct group *g, uint32_t i); /* NULL: numbers of all sizes around 0 */
+	int max_new;                                        /* 0: MAX_NEW */
 };
 
 static void configure(struct config *c, const struct variant *v, int64_t micro)
@@ -82,7 +84,7 @@ static int take(void *arg, const struct group *g, struct err *e)
 	int rc = group_copy(out, g, f->arena, e);
 	if (rc < 0) return rc;
 	float *reward = arena_must(f->arena, G, sizeof *reward);
-	for (uint32_t i = 0; i < G; i++) reward[i] = kit_weight(70, (int64_t)g->step * 1000 + g->slot * G + i);
+	for (uint32_t i = 0; i < G; i++) reward[i] = f->reward ? f->reward(g, i) : kit_weight(70, (int64_t)g->step * 1000 + g->slot * G + i);
 	out->terms = 1;
 	snprintf(out->term_name[0], sizeof out->term_name[0], "given");
 	out->scores = out->reward = reward;
@@ -94,7 +96,7 @@ static void sample(struct fixture *f)
 {
 	static int32_t tokens[PROMPTS][LONGEST];
 	struct generate_request r[PROMPTS];
-	struct generate_options o = {.completions = G, .max_new = MAX_NEW, .min_new = 2, .max_prompt = LONGEST, .batch_groups = 5, .sampling = f->l->sampling,
+	struct generate_options o = {.completions = G, .max_new = f->max_new ? f->max_new : MAX_NEW, .min_new = f->max_new ? 0 : 2, .max_prompt = LONGEST, .batch_groups = 5, .sampling = f->l->sampling,
 				     .end_token = KIT_END, .seed = 4, .purpose = RNG_SAMPLE};
 	struct generator *g;
 	struct err e;
@@ -182,26 +184,156 @@ static void test_another_samplers_logprob_is_refused(void **state)
 	fixture_close(&f);
 }
 
-/* Weights that are not finite are never learned from: the step is skipped, three in a row end the run. */
+/* Samples and evaluates a step; `spoil` may then do damage before anything is learned. Returns what learner_update does. */
+static int spoiled(struct fixture *f, void (*spoil_groups)(struct fixture *), void (*spoil)(struct fixture *), struct err *e)
+{
+	sample(f);
+	if (spoil_groups) spoil_groups(f);
+	if (learner_evaluate(f->l, f->group, PROMPTS, f->arena, e) < 0) fail_msg("%s", e->msg);
+	learner_prepare(f->l);
+	if (spoil) spoil(f);
+	return learner_update(f->l, f->arena, e);
+}
+
+static void every_reward(struct fixture *f)
+{
+	for (uint32_t g = 0; g < PROMPTS; g++)
+		for (uint32_t i = 0; i < G; i++) ((float *)f->group[g].reward)[i] = NAN;
+}
+
+static void one_reward(struct fixture *f)
+{
+	((float *)f->group[5].reward)[1] = INFINITY;
+}
+
+static void critic_weight(struct fixture *f)
+{
+	f->l->critic->weights[f->l->critic->params.list[f->l->critic->params.norm].offset] = NAN;
+}
+
+static void policy_weight(struct fixture *f)
+{
+	f->policy->weights[f->policy->params.list[f->policy->params.norm].offset] = NAN;
+}
+
+static void entropy(struct fixture *f)
+{
+	f->l->config.ppo.entropy_coef = 1e300; /* beyond f32: the gradient is not finite, all that it comes from is */
+}
+
+static void endless_moment(struct fixture *f)
+{
+	f->l->policy_opt->v[0] = INFINITY;
+}
+
+/* What is not finite is never learned from: the update is left out with its reason, three in a row end the run. */
 static void test_not_finite(void **state)
+{
+	(void)state;
+	const struct {
+		int variant;
+		void (*groups)(struct fixture *), (*after)(struct fixture *);
+		const char *says;
+	} all[] = {{2, every_reward, NULL, "the reward at slot"}, {1, NULL, critic_weight, "the value at slot"}, {2, NULL, policy_weight, "the log-probability at slot"},
+		   {0, NULL, policy_weight, "the log-probability at slot"}, {2, NULL, entropy, "the norm of the policy's gradient"}};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		struct fixture f;
+		struct err e;
+		fixture_open(&f, &variants[all[i].variant], 4, 1);
+		float *before = malloc((size_t)f.policy->params.floats * sizeof *before);
+		model_get(f.policy, before);
+		assert_int_equal(spoiled(&f, all[i].groups, all[i].after, &e), ERR_RANGE);
+		if (!strstr(e.msg, all[i].says) || !strstr(e.msg, "number 3 in a row")) fail_msg("%s: %s", all[i].says, e.msg);
+		assert_int_equal(f.l->skips, LEARNER_SKIPS);
+		for (int64_t k = 0; k < LEARNER_SKIPS; k++) {
+			assert_int_equal(f.l->skip[k].minibatch, k);
+			if (!strstr(f.l->skip[k].what, all[i].says)) fail_msg("%s: %s", all[i].says, f.l->skip[k].what);
+		}
+		assert_true(metrics_get(&f.l->metrics, "training/skipped_updates") == LEARNER_SKIPS);
+		assert_int_equal(f.l->policy_opt->updates, 0);
+		if (all[i].after == policy_weight) f.policy->weights[f.policy->params.list[f.policy->params.norm].offset] = before[f.policy->params.list[f.policy->params.norm].offset];
+		assert_memory_equal(f.policy->weights, before, (size_t)f.policy->params.floats * sizeof *before);
+		free(before);
+		fixture_close(&f);
+	}
+}
+
+/* One bad reward costs the updates of its minibatch, and no number of the others. */
+static void test_one_bad_minibatch_is_left_out(void **state)
 {
 	(void)state;
 	struct fixture f;
 	struct err e;
 	fixture_open(&f, &variants[2], 4, 1);
-	sample(&f);
-	size_t bytes = (size_t)f.policy->params.floats * sizeof(float);
-	float *before = malloc(bytes);
-	model_get(f.policy, before);
-	for (uint32_t g = 0; g < PROMPTS; g++)
-		for (uint32_t i = 0; i < G; i++) ((float *)f.group[g].reward)[i] = NAN;
-	assert_int_equal(learner_evaluate(f.l, f.group, PROMPTS, f.arena, &e), 0);
-	learner_prepare(f.l);
-	assert_int_equal(learner_update(f.l, f.arena, &e), ERR_RANGE);
-	assert_non_null(strstr(e.msg, "not finite"));
-	assert_memory_equal(f.policy->weights, before, bytes);
-	free(before);
+	snprintf(f.l->config.ppo.whiten_advantages, CONFIG_STRING, "none");
+	snprintf(f.l->config.ppo.eos_rule, CONFIG_STRING, "none");
+	f.l->skipped = 1; /* of the step before: what succeeds in between starts the count anew */
+	assert_int_equal(spoiled(&f, one_reward, NULL, &e), 0);
+	assert_int_equal(f.l->skips, 2); /* once an epoch */
+	for (int k = 0; k < 2; k++) assert_non_null(strstr(f.l->skip[k].what, "the reward at slot 5, completion 1 is inf"));
+	assert_int_equal(f.l->policy_opt->updates, 2);
+	assert_true(f.l->skipped < 2);
+	const char *const names[] = {"loss/policy_avg", "val/ratio", "policy/approxkl_avg", "policy/entropy_avg", "actor/grad_norm"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!isfinite(metrics_get(&f.l->metrics, names[i]))) fail_msg("%s is not finite", names[i]);
+	assert_true(optimizer_is_finite(f.l->policy_opt));
+	step(&f); /* and the next one is as good as any */
+	assert_int_equal(f.l->skipped, 0);
 	fixture_close(&f);
+}
+
+/* An update that leaves a state which must not be kept says so, whatever its gradients were. */
+static void test_a_bad_state_is_noticed(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct err e;
+	fixture_open(&f, &variants[2], 4, 1);
+	assert_int_equal(spoiled(&f, NULL, endless_moment, &e), ERR_RANGE);
+	assert_non_null(strstr(e.msg, "weights or moments that are not finite"));
+	fixture_close(&f);
+}
+
+static float constant(const struct group *g, uint32_t i)
+{
+	(void)g, (void)i;
+	return 2.5f;
+}
+
+static float huge(const struct group *g, uint32_t i)
+{
+	(void)g, (void)i;
+	return 1e30f;
+}
+
+static float huge_both_ways(const struct group *g, uint32_t i)
+{
+	return (g->slot + i) % 2 ? 1e30f : -1e30f;
+}
+
+/* Rewards that say nothing or shout, all-tie groups, completions that are over at once: losses stay finite, nothing is skipped. */
+static void test_extreme_rewards(void **state)
+{
+	(void)state;
+	float (*const rewards[])(const struct group *, uint32_t) = {constant, huge, huge_both_ways, NULL};
+	for (int v = 0; v < VARIANTS; v++)
+		for (int r = 0; r < 4; r++)
+			for (int max_new = r < 3 ? 0 : 1; max_new < 2; max_new++) {
+				struct fixture f;
+				struct err e;
+				fixture_open(&f, &variants[v], 4, 1);
+				f.reward = rewards[r];
+				f.max_new = max_new;
+				if (max_new) f.l->config.rollout.max_new_tokens = 1, f.l->config.rollout.min_new_tokens = 0;
+				for (int k = 0; k < 2; k++) {
+					if (spoiled(&f, NULL, NULL, &e) < 0) fail_msg("variant %d, rewards %d: %s", v, r, e.msg);
+					assert_int_equal(f.l->skips, 0);
+					for (int64_t i = 0; i < f.l->metrics.count; i++)
+						if (!isfinite(f.l->metrics.value[i])) fail_msg("variant %d, rewards %d: %s is %f", v, r, f.l->metrics.name[i], f.l->metrics.value[i]);
+				}
+				assert_true(optimizer_is_finite(f.l->policy_opt));
+				fixture_close(&f);
+			}
 }
 
 /* With the critic warming up the policy stays as it is, and the critic does not. */
@@ -304,6 +436,9 @@ int main(void)
 		cmocka_unit_test(test_gradient_block_is_part_of_the_result),
 		cmocka_unit_test(test_another_samplers_logprob_is_refused),
 		cmocka_unit_test(test_not_finite),
+		cmocka_unit_test(test_one_bad_minibatch_is_left_out),
+		cmocka_unit_test(test_a_bad_state_is_noticed),
+		cmocka_unit_test(test_extreme_rewards),
 		cmocka_unit_test(test_critic_warmup),
 		cmocka_unit_test(test_critic_from_reward_model),
 	};

@@ -88,20 +88,25 @@ static void a_lost_lease_goes_to_another(void **state)
 	ppo_server_close(s);
 }
 
-static void a_prompt_lost_three_times_is_told(void **state)
+/* A crash takes the whole lease with it; from then on each prompt of it is leased alone, and the one that does it is set aside. */
+static void a_prompt_lost_three_times_is_set_aside(void **state)
 {
 	(void)state;
 	char endpoint[WIRE_ENDPOINT];
 	struct kit_peer p;
+	struct group none[KIT_PROMPTS];
+	uint32_t slots[4];
 	kit_endpoint(endpoint);
 	struct ppo_server *s = kit_server(endpoint, 30, 0);
 	kit_open_step(s, 0);
-	for (int i = 0; i < PPO_SERVER_LOST; i++) { /* crashes and comes back under its name */
+	for (int i = 0; i < KIT_ASIDE; i++) { /* crashes and comes back under its name */
 		kit_peer_open(&p, endpoint);
 		assert_int_equal(kit_peer_hello(&p, "crasher", KIT_RUN, kit.fingerprint).type, MESSAGE_WELCOME);
-		struct message m = kit_peer_lease(&p, 1);
+		struct message m = kit_peer_lease(&p, 3);
 		assert_int_equal(m.type, MESSAGE_LEASE);
 		assert_int_equal(m.lease.items[0].slot, 0);
+		assert_int_equal(m.lease.count, i == 0 ? 3 : 1);
+		assert_int_equal(ppo_server_aside(s, 0, slots, 4), 0);
 		kit_peer_close(&p);
 	}
 	kit_peer_open(&p, endpoint);
@@ -109,7 +114,38 @@ static void a_prompt_lost_three_times_is_told(void **state)
 	struct ppo_server_event v = event(s, PPO_EVENT_LOST);
 	assert_int_equal(v.slot, 0);
 	assert_int_equal(v.prompt, kit.prompts[0][0].prompt);
-	assert_int_equal(v.count, PPO_SERVER_LOST);
+	assert_int_equal(v.count, KIT_ASIDE);
+	assert_int_equal(ppo_server_aside(s, 0, slots, 4), 1);
+	assert_int_equal(slots[0], 0);
+	double start = fs_now();
+	assert_int_equal(ppo_server_wait(s, 0, 30, none, kit.arena, &kit.err), 0); /* at once: someone has to do something */
+	assert_true(fs_now() - start < 5);
+
+	/* nobody gets it any more; the two that were lost with it come one by one */
+	for (uint32_t slot = 1; slot <= 2; slot++) {
+		struct message m = kit_peer_lease(&p, 3);
+		assert_int_equal(m.lease.count, 1);
+		assert_int_equal(m.lease.items[0].slot, slot);
+		assert_int_equal(kit_peer_group(&p, &kit.oracle[0][slot]).got.duplicate, 0);
+	}
+	assert_int_equal(kit_peer_lease(&p, 3).lease.items[0].slot, 3);
+	assert_int_equal(kit_peer_group(&p, &kit.oracle[0][0]).got.duplicate, 1); /* of the prompt that was set aside: late */
+	assert_int_equal(event(s, PPO_EVENT_LATE).slot, 0);
+
+	/* another prompt in its place: leased, and its group counts */
+	struct ppo_prompt other = kit.prompts[0][5];
+	struct group g = kit.oracle[0][5];
+	other.slot = g.slot = 0;
+	ppo_server_refill(s, 0, &other);
+	assert_int_equal(ppo_server_aside(s, 0, slots, 4), 0);
+	struct message m = kit_peer_lease(&p, 1);
+	assert_int_equal(m.lease.items[0].slot, 0);
+	assert_int_equal(m.lease.items[0].prompt, other.prompt);
+	assert_int_equal(kit_peer_group(&p, &kit.oracle[0][0]).got.duplicate, 1);
+	struct message got = kit_peer_group(&p, &g);
+	assert_int_equal(got.type, MESSAGE_GOT);
+	assert_int_equal(got.got.duplicate, 0);
+	assert_int_equal(counters(s).late, 2);
 	kit_peer_close(&p);
 	ppo_server_close(s);
 }
@@ -482,7 +518,7 @@ static void no_service_then_one(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_lost_lease_goes_to_another),   cmocka_unit_test(a_prompt_lost_three_times_is_told),
+		cmocka_unit_test(a_lost_lease_goes_to_another),   cmocka_unit_test(a_prompt_lost_three_times_is_set_aside),
 		cmocka_unit_test(an_ask_repeated_gets_the_same),  cmocka_unit_test(strangers_are_refused),
 		cmocka_unit_test(forged_groups_are_refused),      cmocka_unit_test(scorer_versions_do_not_mix),
 		cmocka_unit_test(a_refused_worker_gives_up),      cmocka_unit_test(garbage_and_floods_are_survived),

@@ -63,6 +63,36 @@ class Faults(RunTest):
             with self.subTest(after=after):
                 self.killed("learner", after)
 
+    def test_a_worker_stopped_beyond_its_lease(self):
+        """What it had goes to the other one; what it hands in when it goes on comes too late, and is counted once."""
+        folder, c = self.place("stopped"), self.ppo_arguments(**{"run.workers": 2, "rollout.lease_seconds": 1, "ppo.steps": 12, "rollout.set_aside": 0})
+        calm = self.ppo("calm", **{"ppo.steps": 12})
+        with self.start(folder, "learner", "learner", CONFIG, *c) as learner, self.start(folder, "reward", "reward", CONFIG, *c):
+            with self.start(folder, "a", "rollout", CONFIG, "--name", "a", *c) as a, self.start(folder, "b", "rollout", CONFIG, "--name", "b", *c):
+                self.wait_steps(learner, folder, 1)
+                a.p.send_signal(signal.SIGSTOP)  # most likely with prompts: it has some nearly all the time
+                self.wait_steps(learner, folder, len(self.metrics(folder)) + 2)
+                a.p.send_signal(signal.SIGCONT)
+                self.assertEqual(learner.wait(), 0, learner.text())
+                self.assertEqual(a.wait(), 0, a.text())
+        self.check_exact(folder)
+        self.assert_same(calm, folder)
+
+    def test_workers_join_and_leave(self):
+        folder, c = self.place("join"), self.ppo_arguments(**{"run.workers": 1, "ppo.steps": 12})
+        calm = self.ppo("calm", **{"ppo.steps": 12})
+        with self.start(folder, "learner", "learner", CONFIG, *c) as learner, self.start(folder, "reward", "reward", CONFIG, *c):
+            with self.start(folder, "a", "rollout", CONFIG, "--name", "a", *c) as a:
+                self.wait_steps(learner, folder, 2)
+                with self.start(folder, "b", "rollout", CONFIG, "--name", "b", *c), self.start(folder, "c", "rollout", CONFIG, "--name", "c", *c) as late:
+                    self.wait_steps(learner, folder, 4)
+                    a.p.terminate()  # it says goodbye in the middle of a lease
+                    self.assertEqual(a.wait(), 0, a.text())
+                    self.wait_steps(learner, folder, 6)
+                    late.p.terminate()
+                    self.assertEqual(learner.wait(), 0, learner.text())
+        self.assert_same(calm, folder)
+
     def test_interrupt_and_resume(self):
         for folder in self.tries("interrupt"):
             with self.run_ppo(folder) as run:

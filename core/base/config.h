@@ -85,7 +85,7 @@ struct config_rollout {
 	config_string stop;        /* text that ends a completion; empty: only the end token */
 	int64_t batch_groups;      /* groups decoded together by one worker */
 	double lease_seconds;
-	int64_t fetch_weights;
+	int64_t fetch_weights, set_aside;
 };
 
 struct config_reward {

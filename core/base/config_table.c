@@ -111,6 +111,7 @@ static const struct config_key table[] = {
 	TEXT("rollout.stop", rollout.stop, "", "Text that ends a completion; empty: only the end token does."),
 	INT("rollout.batch_groups", rollout.batch_groups, "32", 1, 65536, "Groups that one worker decodes together."),
 	FLOAT("rollout.lease_seconds", rollout.lease_seconds, "60", 0.1, 86400, "Time after which a leased prompt that has not come back goes to another worker."),
+	INT("rollout.set_aside", rollout.set_aside, "3", 0, 1000, "Losses of one prompt, to workers that crash on it or hold it beyond their lease, after which it is set aside and its place gets another; 0: never."),
 	BOOL("rollout.fetch_weights", rollout.fetch_weights, "false", "Workers fetch weights over the wire even where they can read the learner's file."),
 
 	TEXT("reward.terms", reward.terms, "verifier:1.0", "Weighted sum of named terms, \"name:weight, name:weight\"; a name alone has weight 1; each is logged."),

@@ -53,16 +53,18 @@ static const char *const action_name[ACTIONS] = {"kill", "stop", "error"};
 struct order {
 	size_t name; /* bytes of the name at the start of the text */
 	unsigned nth;
+	int onwards;
 	enum action action;
 };
 
 static int order_parse(struct order *o, const char *text, struct err *e)
 {
-	*o = (struct order){strcspn(text, ":"), 1, ACTION_KILL};
+	*o = (struct order){strcspn(text, ":"), 1, 0, ACTION_KILL};
 	const char *p = text + o->name;
 	if (*p == ':') {
 		char *end;
 		unsigned long nth = strtoul(p + 1, &end, 10);
+		if (*end == '+') o->onwards = 1, end++;
 		if (end == p + 1 || nth == 0 || nth > 1000000000ul || (*end && *end != ':'))
 			return err_set(e, ERR_RANGE, "TENFOLD_FAULT=%s: after the name stands a passage from 1, as in name:3", text);
 		o->nth = (unsigned)nth;
@@ -143,7 +145,7 @@ int fault_pass(struct fault_site *site, struct err *e)
 	struct order o;
 	struct err bad;
 	CHECK(order_parse(&o, text, &bad) == 0, "%s", bad.msg);
-	if (pass != o.nth || !acts_here()) return 0;
+	if ((o.onwards ? pass < o.nth : pass != o.nth) || !acts_here()) return 0;
 	note(action_name[o.action], site->name);
 	if (o.action == ACTION_ERROR) {
 		CHECK(site->can_fail, "TENFOLD_FAULT=%s: no error can be returned there", text);

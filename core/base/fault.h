@@ -10,8 +10,9 @@
  * compiled in: nobody keeps it by hand. Names are unique in the program.
  *
  * In such a build three environment variables are read at every passage:
- *   TENFOLD_FAULT=name[:nth[:kill|stop|error]]  what happens at the nth (1)
- *     passage through that point in this process: SIGKILL (the default), SIGSTOP
+ *   TENFOLD_FAULT=name[:nth[+][:kill|stop|error]]  what happens at the nth (1)
+ *     passage through that point in this process, with + at every one from there
+ *     on: SIGKILL (the default), SIGSTOP
  *     until someone sends SIGCONT, or an error returned. `error` at a point
  *     that cannot return one aborts: a test that asks for it is wrong.
  *   TENFOLD_FAULT_LOG=file  collects "pass NAME" at the first passage of a

@@ -26,6 +26,7 @@ enum rng_purpose {
 	RNG_COLLECT_PROMPTS = 13, /* a: epoch, b: index: its order of prompts */
 	RNG_FIT = 14,     /* a: epoch, b: member: order of groups of a reward model */
 	RNG_SPLIT = 15,   /* b: prompt: whether its groups are held out of the fit */
+	RNG_REFILL = 30,  /* a: step, b: slot, c: attempt: prompts in place of those that were set aside */
 	RNG_POSTERIOR = 40,  /* a: draw, b: candidate: who is the best by the labels */
 	RNG_PICK = 41,       /* a: prompt, b: person, c: index: the order in which quads cover the candidates */
 	RNG_PICK_DRAW = 42,  /* a: prompt, b: person·2^32 + place, c: what: coin, pair, layout of a question */
