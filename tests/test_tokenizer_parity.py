@@ -35,7 +35,7 @@ import tokenizer_kinds  # noqa: E402
 
 
 def tenfold(model, lines, *options):
-    run = subprocess.run([TENFOLD, "tokenize", "--model", model, "--jsonl", *options], input="".join(json.dumps(x) + "\n" for x in lines).encode(),
+    run = subprocess.run([TENFOLD, "tokenize", "--model", model, "--jsonl", *options], input="".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines).encode(),
                          capture_output=True)
     if run.returncode:
         sys.exit(f"FAILED: {model} {options}: {run.stderr.decode()}")
@@ -52,8 +52,8 @@ def compare(name, what, given, got, want):
 
 def check(name, t, model, strings, seed):
     """Ids with special tokens, ids without, and both ways of decoding."""
-    ids = [x.ids for x in t.encode_batch(strings)]
-    bare = [x.ids for x in t.encode_batch(strings[::5], add_special_tokens=False)]
+    ids = [x.ids for x in t.encode_batch_fast(strings)]
+    bare = [x.ids for x in t.encode_batch_fast(strings[::5], add_special_tokens=False)]
     bad = compare(name, "ids", strings, tenfold(model, strings), ids)
     bad += compare(name, "bare ids", strings[::5], tenfold(model, strings[::5], "--bare"), bare)
     r = random.Random(seed)
@@ -86,7 +86,7 @@ def real():
 def files():
     names = ["tinyshakespeare/input.txt", "gpt2_bpe_cs336/corpus.en", "gpt2_bpe_cs336/german.txt", "gpt2_bpe_cs336/address.txt",
              "gpt2_bpe_cs336/tinystories_sample.txt", "README.md"]
-    return [open(os.path.join(DATA, n), encoding="utf-8", newline="").read()[:400000] for n in names if os.path.exists(os.path.join(DATA, n))]
+    return [open(os.path.join(DATA, n), encoding="utf-8", newline="").read()[:200000] for n in names if os.path.exists(os.path.join(DATA, n))]
 
 
 def main():
@@ -97,8 +97,8 @@ def main():
     a = p.parse_args()
     characters = tokenizer_kinds.assigned()
     strings = list(tokenizer_kinds.texts(a.strings, a.seed, characters))
-    # Every character by itself, and behind a letter, a share of them for each kind in turn.
-    singles = ["x" + c + c + " " + c for c in characters]
+    # Every character between others, in lines of 64: all of them to those that show what became of each.
+    singles = ["x" + "x".join(characters[i:i + 64]) + "x" for i in range(0, len(characters), 64)]
     whole = files()
     bad = compared = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -113,10 +113,20 @@ def main():
             if a.only and a.only != name:
                 continue
             share = strings if a.only else strings[k::len(todo)]
-            share = share + singles[k::97] + ["".join(characters[i:i + 64]) for i in range(64 * k, len(characters), 64 * len(todo))] + (whole if path.endswith(".json") or name == "gpt2" else [w[:30000] for w in whole])
+            share = share + singles[k::len(todo)] + ["".join(characters[i:i + 64]) for i in range(64 * k, len(characters), 64 * len(todo))] + (whole if path.endswith(".json") or name == "gpt2" else [w[:30000] for w in whole])
             bad += check(name, t, path, share, a.seed)
             compared += len(share)
-    print(f"{compared} texts with {len(todo)} tokenizers: {bad} differences" if bad else f"{compared} texts with {len(todo)} tokenizers are equal")
+        for name, build in tokenizer_kinds.EXACT.items():
+            if a.only and a.only != name:
+                continue
+            t = build()
+            path = os.path.join(folder, "exact.json")
+            t.save(path)
+            share = singles + strings[:a.strings // 20]
+            got, want = tenfold(path, share), [x.ids for x in t.encode_batch_fast(share)]
+            bad += compare(name, "ids", share, got, want)
+            compared += len(share)
+    print(f"{compared} texts with {len(todo) + len(tokenizer_kinds.EXACT)} tokenizers: {bad} differences" if bad else f"{compared} texts with {len(todo) + len(tokenizer_kinds.EXACT)} tokenizers are equal")
     return 1 if bad else 0
 
 

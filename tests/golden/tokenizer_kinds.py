@@ -151,6 +151,44 @@ def added():
     return t
 
 
+def bare(normalizer=None, pre_tokenizer=None, **model):
+    """Nothing but bytes, so that every change of the text and (with fuse_unk) every cut shows in the ids."""
+    names = ["<unk>"] + ["<0x%02X>" % b for b in range(256)]
+    t = Tokenizer(BPE(vocab={n: i for i, n in enumerate(names)}, merges=[], unk_token="<unk>", **model))
+    if normalizer:
+        t.normalizer = normalizer
+    if pre_tokenizer:
+        t.pre_tokenizer = pre_tokenizer
+    return t
+
+
+def split(pattern):
+    return pre_tokenizers.Split(Regex(pattern), "isolated")
+
+
+# What each makes of every single character is compared.
+EXACT = {
+    "NFC": lambda: bare(normalizers.NFC(), byte_fallback=True),
+    "NFD": lambda: bare(normalizers.NFD(), byte_fallback=True),
+    "NFKC": lambda: bare(normalizers.NFKC(), byte_fallback=True),
+    "NFKD": lambda: bare(normalizers.NFKD(), byte_fallback=True),
+    "Lowercase": lambda: bare(normalizers.Lowercase(), byte_fallback=True),
+    "Strip": lambda: bare(normalizers.Strip(), byte_fallback=True),
+    "Punctuation": lambda: bare(None, pre_tokenizers.Punctuation(), fuse_unk=True),
+    "Digits": lambda: bare(None, pre_tokenizers.Digits(individual_digits=True), fuse_unk=True),
+    "Whitespace": lambda: bare(None, pre_tokenizers.Whitespace(), fuse_unk=True),
+    "WhitespaceSplit": lambda: bare(None, pre_tokenizers.WhitespaceSplit(), fuse_unk=True),
+    "letters and numbers": lambda: bare(None, pre_tokenizers.Sequence([split("\\p{L}"), split("\\p{N}"), split("\\s"), split("\\p{M}")]), fuse_unk=True),
+    "single words": lambda: single_words(),
+}
+
+
+def single_words():
+    t = bare(byte_fallback=True)
+    t.add_tokens([AddedToken("x", normalized=False, single_word=True)])
+    return t
+
+
 KINDS = {f.__name__: f for f in (neox, gpt2_prefix, deepseek, qwen, mixtral, llama_metaspace, words, nfd_contiguous, nfkd_splits, added)}
 
 PIECES = [w for line in CORPUS for w in line.split(" ")] + [
