@@ -27,8 +27,7 @@ int model_folder_write_as(const char *folder, const struct model *m, const struc
 	TRY(join(path, folder, "model.safetensors", e));
 	TRY(model_save_as(m, path, dtype, e));
 	FAULT_POINT("model_folder.after_weights", "a model's folder has its weights only");
-	TRY(join(path, folder, "tokenizer.json", e));
-	if (t) TRY(tokenizer_save(t, path, e));
+	if (t) TRY(tokenizer_save_folder(t, folder, e));
 	text = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 	CHECK(text, "out of memory for config.json");
 	FAULT_POINT("model_folder.before_config", "a model's folder has all but config.json");

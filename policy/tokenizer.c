@@ -20,6 +20,7 @@ void tokenizer_close(struct tokenizer *t)
 	if (!t) return;
 	tokenizer_free_steps(t);
 	json_decref(t->pipeline);
+	json_decref(t->config);
 	free(t->order[0]);
 	free(t->order[1]);
 	free(t->added);

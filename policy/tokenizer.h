@@ -50,6 +50,10 @@ int tokenizer_train(struct tokenizer **out, const struct tokenizer_text *texts, 
 void tokenizer_close(struct tokenizer *t);
 /* Writes tokenizer.json at this path, atomically. */
 int tokenizer_save(const struct tokenizer *t, const char *path, struct err *e);
+/* Writes tokenizer.json into a folder that is there, with the tokenizer_config.json and chat_template.jinja that were read
+ * beside it, so that transformers finds special tokens and chat template again. A tokenizer trained here gets a
+ * tokenizer_config.json that names its end token. */
+int tokenizer_save_folder(const struct tokenizer *t, const char *folder, struct err *e);
 /* Hash of what tokenizer_save writes. */
 void tokenizer_digest(const struct tokenizer *t, char hex[HASH_HEX]);
 

@@ -103,12 +103,14 @@ static int read_template_file(struct tokenizer *t, const char *path, struct err 
 int tokenizer_read_config(struct tokenizer *t, const char *folder, struct err *e)
 {
 	static const char *const names[] = { "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json" };
+	static const char *const tokens[] = { "bos_token", "eos_token", "pad_token" };
 	char path[3][PATH];
 	int rc = 0;
 	json_t *doc = NULL, *map = NULL;
 	for (int i = 0; i < 3; i++)
 		if (snprintf(path[i], PATH, "%s/%s", folder, names[i]) >= PATH) return err_set(e, ERR_RANGE, "%.80s…: the path is too long", folder);
 	TRY(read_template_file(t, path[1], e));
+	t->template_in_file = t->chat_template != NULL;
 	for (int i = 0; i < 3; i += 2) {
 		json_t **j = i ? &map : &doc;
 		if (!fs_exists(path[i])) continue;
@@ -119,15 +121,43 @@ int tokenizer_read_config(struct tokenizer *t, const char *folder, struct err *e
 	if (!rc) rc = tokenizer_index(t, e);
 	for (int i = 0; i < 2 && !rc; i++) { /* what tokenizer_config.json says goes before the map */
 		const json_t *j = i ? doc : map;
-		rc = find_token(t, j, "bos_token", 1, &t->bos, e);
-		if (!rc) rc = find_token(t, j, "eos_token", 1, &t->eos, e);
-		if (!rc) rc = find_token(t, j, "pad_token", 0, &t->pad, e);
+		rc = find_token(t, j, tokens[0], 1, &t->bos, e);
+		if (!rc) rc = find_token(t, j, tokens[1], 1, &t->eos, e);
+		if (!rc) rc = find_token(t, j, tokens[2], 0, &t->pad, e);
 	}
 	if (!rc) rc = wrap(t, doc, e);
 	if (!rc) rc = read_template(t, json_object_get(doc, "chat_template"), e);
 	if (rc) err_prefix(e, "%s", path[0]);
+	else t->config = json_incref(doc);
+	for (int i = 0; i < 3 && t->config; i++) /* what only the map names */
+		if (!json_object_get(doc, tokens[i]) && json_object_get(map, tokens[i])) json_object_set(doc, tokens[i], json_object_get(map, tokens[i]));
 out:
 	json_decref(doc);
 	json_decref(map);
+	return rc;
+}
+
+/* ---- saving ---- */
+
+static int save_text(const char *folder, const char *name, const char *text, struct err *e)
+{
+	char path[PATH];
+	if (!text) return err_set(e, ERR_MEMORY, "%s/%s: out of memory", folder, name);
+	if (snprintf(path, PATH, "%s/%s", folder, name) >= PATH) return err_set(e, ERR_RANGE, "%.80s…: the path is too long", folder);
+	return fs_write_atomic(path, text, strlen(text), e);
+}
+
+int tokenizer_save_folder(const struct tokenizer *t, const char *folder, struct err *e)
+{
+	char path[PATH];
+	if (snprintf(path, PATH, "%s/tokenizer.json", folder) >= PATH) return err_set(e, ERR_RANGE, "%.80s…: the path is too long", folder);
+	json_t *config = t->config ? json_incref(t->config) : json_pack("{s:s}", "tokenizer_class", "PreTrainedTokenizerFast");
+	if (!t->config && tokenizer_id(t, "<|endoftext|>") >= 0) json_object_set_new(config, "eos_token", json_string("<|endoftext|>"));
+	char *text = json_dumps(config, JSON_INDENT(2));
+	int rc = tokenizer_save(t, path, e);
+	if (!rc) rc = save_text(folder, "tokenizer_config.json", text, e);
+	if (!rc && t->template_in_file) rc = save_text(folder, "chat_template.jinja", t->chat_template, e);
+	free(text);
+	json_decref(config);
 	return rc;
 }

@@ -209,6 +209,8 @@ struct tokenizer {
 	int prefixes, suffixes;
 	int32_t bos, eos, pad;    /* -1: none */
 	char *chat_template;      /* malloc'ed; NULL: none */
+	int template_in_file;     /* it came from chat_template.jinja */
+	json_t *config;           /* tokenizer_config.json as read, with what special_tokens_map.json adds; NULL: there was none */
 	json_t *pipeline; /* normalizer, pre_tokenizer, post_processor, decoder, truncation, padding as read */
 };
 

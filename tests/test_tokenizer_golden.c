@@ -200,7 +200,18 @@ static void test_config(void **state)
 	assert_int_equal(tokenizer_pad(t), -1);
 	assert_int_equal(tokenizer_vocab_size(t), 901);
 	assert_string_equal(tokenizer_chat_template(t), "d");
+	/* What is written into a folder says the same. */
+	mkdir(FOLDER "/again", 0777);
+	must(tokenizer_save_folder(t, FOLDER "/again", &e), &e);
 	tokenizer_close(t);
+	must(tokenizer_open(&t, FOLDER "/again", &e), &e);
+	tokenizer_wrap(t, &before, &n_before, &behind, &n_behind);
+	assert_true(n_before == 1 && n_behind == 1 && behind[0] == 900 && tokenizer_eos(t) == 900);
+	assert_string_equal(tokenizer_chat_template(t), "d");
+	tokenizer_close(t);
+	unlink(FOLDER "/again/tokenizer.json");
+	unlink(FOLDER "/again/tokenizer_config.json");
+	rmdir(FOLDER "/again");
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		write_file("tokenizer_config.json", bad[i].config, strlen(bad[i].config));
 		int rc = tokenizer_open(&t, FOLDER, &e);
