@@ -65,6 +65,9 @@ export async function session() {
   return s;
 }
 
+// A link opened in the window that is here already changes nothing but what stands behind #.
+addEventListener("hashchange", () => location.reload());
+
 export function newKey() {
   const raw = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(raw, (b) => b.toString(16).padStart(2, "0")).join("");

@@ -334,7 +334,11 @@ async function openGuidelines() {
 const keys = {
   t: tie, b: () => other("all_bad"), s: () => other("skip"), c: () => other("cannot_rank"), f: openFlag, u: undo,
   d: () => question?.toggleDifference(), h: openHistory, g: openGuidelines,
-  w: () => { find("write").open = true; find("reason").focus(); },
+  w: () => {
+    if (!find("write")) return;
+    find("write").open = true;
+    find("reason").focus();
+  },
 };
 
 addEventListener("keydown", (event) => {

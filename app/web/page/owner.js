@@ -80,7 +80,7 @@ async function editGuidelines(c) {
         const reply = await act("/api/owner/campaigns/" + c.campaign + "/guidelines", { text: text.value }, "New guidelines are out");
         if (reply) box.remove();
       } }, "Save as version " + (g.version + 1))));
-  document.body.append(box);
+  main.parentNode.append(box);
   box.showModal();
 }
 
@@ -93,18 +93,18 @@ async function showDisputes(c) {
         box.remove();
       } }, "Settle it")))) : make("p", {}, "Nobody disagrees with anybody here."),
     make("p", {}, make("button", { type: "button", onclick: () => box.remove() }, "Close")));
-  document.body.append(box);
+  main.parentNode.append(box);
   box.showModal();
 }
 
 async function load() {
   const [campaigns, people] = await Promise.all([call("GET", "/api/owner/campaigns"), call("GET", "/api/owner/people")]);
   main.replaceChildren(
-    make("section", { class: "message" }, make("h2", {}, "Campaigns"),
+    make("section", { class: "message full" }, make("h2", {}, "Campaigns"),
       campaigns.campaigns.length ? make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Campaigns" }, make("table", {},
         heads("Name", "State", "#Prompts", "#Answers", "#At most", "#Hours", "#Expected accuracy", "#Accuracy so far", "#Guidelines", "Actions"),
         make("tbody", {}, ...campaigns.campaigns.map(campaignRow)))) : make("p", {}, "None yet. Make one with: ", make("code", {}, "tenfold label new"))),
-    make("section", { class: "message" }, make("h2", {}, "People"),
+    make("section", { class: "message full" }, make("h2", {}, "People"),
       invitation ? make("div", { role: "status" }, make("p", {}, "The link of " + invitation.name + ", shown once:"), make("p", { class: "secret", id: "invitation" }, invitation.url)) : "",
       inviteForm(campaigns.campaigns),
       people.people.length ? make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "People" }, make("table", {}, heads("Name", "State", "#Answers", "#Hours", "#Gold right", "Actions"),
@@ -115,7 +115,7 @@ async function load() {
 theme(find("theme"));
 session().then(async (s) => {
   if (s.role !== "owner") {
-    main.replaceChildren(make("section", { class: "message" }, make("h2", {}, "For the owner"), make("p", {}, "Open the link that tenfold web printed when it started.")));
+    main.replaceChildren(make("section", { class: "message full" }, make("h2", {}, "For the owner"), make("p", {}, "Open the link that tenfold web printed when it started.")));
     return;
   }
   await load();
