@@ -28,8 +28,8 @@ int report_write(const char *const *runs, int count, const char *out, struct err
 /* The reward curves (with a learned reward model proxy, gold and divergence) and the held-out pass rate as a static picture
  * (SVG), for docs/ and the README. */
 int report_write_svg(const char *const *runs, int count, const char *out, struct err *e);
-/* One run as JSON, as the page's script reads it:
- * {name, folder, seed, fingerprint, program, config, summary, stages: [{stage, metrics: {name: [[step…], [value…]]}}],
+/* One run as JSON, as the page's script reads it (warning: the configuration's task.content_warning, when it has one):
+ * {name, warning, folder, seed, fingerprint, program, config, summary, stages: [{stage, metrics: {name: [[step…], [value…]]}}],
  *  evals: [{stage, step, name, n, value, low, high}], events: […], events_total, checkpoints: […],
  *  groups: [{stage, step, slot, why, prompt, mean, terms, candidates: […]}],
  *  loads: [{stage, layers, experts, steps: […], counts: [step][layer][expert]}]}.

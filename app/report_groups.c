@@ -177,21 +177,23 @@ static int on_stage(void *ctx, const struct store_stage *r)
 	return 0;
 }
 
-static uint32_t configured_experts(json_t *run)
+/* The configuration as used; 0: it cannot be read. */
+static int configured(json_t *run, struct config *c)
 {
 	static const char *const name = "stored configuration";
-	struct config c;
 	const char *text = json_string_value(json_object_get(run, "config"));
-	config_defaults(&c);
-	if (!text || !*text || config_read_text(&c, text, strlen(text), name, NULL) < 0 || *c.model.init) return 0;
-	return (uint32_t)c.model.experts;
+	config_defaults(c);
+	return text && *text && config_read_text(c, text, strlen(text), name, NULL) >= 0;
 }
 
 int report_load_groups(struct store *s, json_t *run, struct err *e)
 {
 	struct names names = {0};
 	json_t *groups = json_object_get(run, "groups"), *loads = json_object_get(run, "loads");
-	uint32_t experts = configured_experts(run);
+	struct config c;
+	int known = configured(run, &c);
+	uint32_t experts = known && !*c.model.init ? (uint32_t)c.model.experts : 0;
+	if (known && *c.task.content_warning) json_object_set_new(run, "warning", report_text(c.task.content_warning));
 	int rc = store_each_stage(s, on_stage, &names, e);
 	for (int i = 0; i < names.count && rc == 0; i++) {
 		const char *stage = names.stage[i];

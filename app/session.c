@@ -1,6 +1,7 @@
 /* Sessions; see session.h. */
 #include "app/session.h"
 
+#include "app/data_report.h"
 #include "app/options.h"
 #include "core/base/fault.h"
 #include "core/base/fs.h"
@@ -149,15 +150,47 @@ static int threads_for(const struct config *c, int share)
 	return share > 1 && cpus > share ? cpus / share : share > 1 ? 1 : cpus;
 }
 
+/* Training prompts; with ranked groups from files the held-out ones too, whose groups are recorded as well. */
 static int store_prompts(struct session *s, struct err *e)
 {
-	uint32_t n = s->task->prompts[TASK_TRAIN];
-	struct store_prompt *p = calloc(n, sizeof *p);
-	CHECK(p || n == 0, "out of memory for %u prompts", n);
-	for (uint32_t i = 0; i < n; i++) p[i] = (struct store_prompt){i, s->task->prompt[TASK_TRAIN][i].text, s->task->prompt[TASK_TRAIN][i].extra};
-	int rc = store_put_prompts(s->store, p, n, e);
+	const struct task *t = s->task;
+	uint32_t n[2] = {t->prompts[TASK_TRAIN], t->groups[TASK_HELDOUT] ? t->prompts[TASK_HELDOUT] : 0};
+	struct store_prompt *p = calloc((size_t)n[0] + n[1] + 1, sizeof *p);
+	CHECK(p, "out of memory for %u prompts", n[0] + n[1]);
+	for (int split = 0; split < 2; split++)
+		for (uint32_t i = 0; i < n[split]; i++) {
+			uint32_t number = task_prompt_number(t, (enum task_split)split, i);
+			p[number] = (struct store_prompt){number, t->prompt[split][i].text, t->prompt[split][i].extra};
+		}
+	int rc = store_put_prompts(s->store, p, (size_t)n[0] + n[1], e);
 	free(p);
 	return rc;
+}
+
+/* What the user should know of the data before the stage works with it; the first stage says all of it. */
+static void announce(const struct session *s, const char *stage)
+{
+	const struct task *t = s->task;
+	if (s->config.task.content_warning[0]) fprintf(stderr, "%s: content warning: %s\n", stage, s->config.task.content_warning);
+	if (!t->data) return;
+	if (!s->resumed) data_report_print(stderr, "data: ", t->data);
+	if (!s->resumed || t->too_long || t->beyond)
+		fprintf(stderr, "data: %u prompts to train on, %u held out; %u and %u ranked groups; %u examples; left out: %u records by task.max_tokens, %u by task.train\n",
+			t->prompts[TASK_TRAIN], t->prompts[TASK_HELDOUT], t->groups[TASK_TRAIN], t->groups[TASK_HELDOUT], t->examples, t->too_long, t->beyond);
+}
+
+static int begin_task(struct session *s, const char *stage, struct err *e)
+{
+	int rc = store_prompts(s, e);
+	if (rc < 0) return rc;
+	announce(s, stage);
+	if (!s->task->data || s->resumed) return 0;
+	struct json_t *j = data_report_json(s->task->data);
+	json_object_set_new(j, "train_prompts", json_integer(s->task->prompts[TASK_TRAIN]));
+	json_object_set_new(j, "heldout_prompts", json_integer(s->task->prompts[TASK_HELDOUT]));
+	json_object_set_new(j, "too_long", json_integer(s->task->too_long));
+	json_object_set_new(j, "beyond", json_integer(s->task->beyond));
+	return session_summary(s, "data", j, e);
 }
 
 /* Configuration and folder: what every session has. */
@@ -196,7 +229,7 @@ static int session_parts(struct session *s, const struct session_options *o, int
 	if (o->parts & SESSION_BACKEND) TRY(open_backend(s, share, e));
 	if (o->parts & SESSION_RUN) TRY(open_run(s, o, e));
 	if (o->parts & SESSION_TASK) TRY(task_open(&s->task, &s->config, e));
-	if (o->parts & SESSION_RUN && o->parts & SESSION_TASK) TRY(store_prompts(s, e));
+	if (o->parts & SESSION_RUN && o->parts & SESSION_TASK) TRY(begin_task(s, o->stage, e));
 out:
 	return rc;
 }

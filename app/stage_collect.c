@@ -1,5 +1,7 @@
-/* The stage collect: groups sampled from the start's policy and ranked by the
- * task's verifier, as what a reward model is fitted to.
+/* The stage collect: ranked groups, as what a reward model is fitted to. They are
+ * sampled from the start's policy and ranked by the task's verifier or by an
+ * external command; or (judge `stored`) they come ranked from the task's files,
+ * and nothing is sampled: training groups first, then the held-out ones.
  *
  * A step is collect.step_groups groups: sampled, scored, stored with their
  * rankings in one transaction. What is stored is not made again, so a resumed
@@ -22,7 +24,7 @@ struct collect {
 	struct session s;
 	struct model *model;
 	struct generator *generator;
-	struct scorer *judge;
+	struct scorer *judge;            /* NULL: stored */
 	struct arena *arena;             /* the step's groups */
 	struct group *group;             /* [step_groups], by slot */
 	const struct group **groups;     /* [step_groups], those of group */
@@ -96,6 +98,31 @@ out:
 	return rc;
 }
 
+/* Groups from..from+n-1 of the files, training side first. */
+static int store_stored(struct collect *t, int64_t step, int64_t from, uint32_t n, struct err *e)
+{
+	const struct task *task = t->s.task;
+	struct store_comparison c;
+	struct group g;
+	int rc = 0;
+	arena_reset(t->arena);
+	TRY(store_step_begin(t->s.store, (uint64_t)step, 0, e));
+	for (uint32_t i = 0; i < n && rc == 0; i++) {
+		uint32_t at = (uint32_t)(from + i), train = task->groups[TASK_TRAIN];
+		rc = task_group_get(task, at < train ? TASK_TRAIN : TASK_HELDOUT, at < train ? at : at - train, t->arena, &g, &c, e);
+		g.step = (uint64_t)step;
+		g.slot = i;
+		snprintf(g.scorer_version, sizeof g.scorer_version, "%.*s", GROUP_VERSION - 1, task->digest);
+		c.scorer_version = g.scorer_version;
+		if (rc == 0) rc = store_put_group(t->s.store, &g, e);
+		if (rc == 0) rc = store_put_comparison(t->s.store, g.step, g.slot, &c, e);
+	}
+	if (rc < 0) store_step_abort(t->s.store);
+	else rc = store_step_commit(t->s.store, e);
+out:
+	return rc;
+}
+
 static int collect_all(struct collect *t, struct err *e)
 {
 	const struct config_collect *c = &t->s.config.collect;
@@ -103,11 +130,12 @@ static int collect_all(struct collect *t, struct err *e)
 	int64_t last = -1;
 	int rc = 0;
 	TRY(store_last_step(t->s.store, "collect", &last, e));
+	int64_t all = t->judge ? c->prompts : (int64_t)t->s.task->groups[TASK_TRAIN] + t->s.task->groups[TASK_HELDOUT];
 	int64_t done = (last + 1) * c->step_groups;
-	progress_open(&p, stderr, "collect", "groups", c->prompts, done < c->prompts ? done : c->prompts);
-	for (int64_t step = last + 1; done < c->prompts; step++) {
-		uint32_t n = (uint32_t)(c->prompts - done < c->step_groups ? c->prompts - done : c->step_groups);
-		rc = collect_step(t, step, n, e);
+	progress_open(&p, stderr, "collect", "groups", all, done < all ? done : all);
+	for (int64_t step = last + 1; done < all; step++) {
+		uint32_t n = (uint32_t)(all - done < c->step_groups ? all - done : c->step_groups);
+		rc = atomic_load(t->s.stop) ? ERR_STOPPED : t->judge ? collect_step(t, step, n, e) : store_stored(t, step, done, n, e);
 		if (rc < 0) break;
 		done += n;
 		progress_show(&p, done, NULL);
@@ -135,12 +163,14 @@ static int tally_one(void *ctx, uint32_t slot, const struct store_comparison *c)
 static int finish(struct collect *t, double began, struct err *e)
 {
 	struct tally all = {0};
+	const char *judge = t->s.config.collect.judge;
 	int64_t last;
 	int rc = 0;
 	TRY(store_last_step(t->s.store, "collect", &last, e));
-	for (int64_t i = 0; i <= last; i++) TRY(store_each_comparison(t->s.store, "collect", (uint64_t)i, t->judge->name, tally_one, &all, e));
-	fprintf(stderr, "collect: %lld groups ranked by the %s; in %lld all candidates tie\n", (long long)all.groups, t->judge->name, (long long)all.tied);
-	json_t *j = json_pack("{s:I,s:I,s:s,s:f}", "groups", (json_int_t)all.groups, "tied_groups", (json_int_t)all.tied, "judge", t->judge->name, "seconds",
+	for (int64_t i = 0; i <= last; i++) TRY(store_each_comparison(t->s.store, "collect", (uint64_t)i, judge, tally_one, &all, e));
+	fprintf(stderr, "collect: %lld groups, %s%s; in %lld all candidates tie\n", (long long)all.groups, t->judge ? "ranked by the " : "ranked in the task's files",
+		t->judge ? judge : "", (long long)all.tied);
+	json_t *j = json_pack("{s:I,s:I,s:s,s:f}", "groups", (json_int_t)all.groups, "tied_groups", (json_int_t)all.tied, "judge", judge, "seconds",
 			      fs_now() - began);
 	TRY(session_summary(&t->s, "collect", j, e));
 out:
@@ -153,13 +183,19 @@ static int open_parts(struct collect *t, struct err *e)
 	char folder[PATH_MAX];
 	size_t n = (size_t)t->s.config.collect.step_groups;
 	int rc = 0;
-	TRY(task_scorer_open(&t->judge, t->s.task, e));
+	t->arena = arena_open(0);
+	if (!strcmp(t->s.config.collect.judge, "stored")) {
+		if (t->s.task->groups[TASK_TRAIN]) return 0;
+		return err_set(e, ERR_RANGE, "collect.judge is stored, and the task's files hold no ranked group for training");
+	}
+	if (t->s.task->prompts[TASK_TRAIN] == 0) return err_set(e, ERR_RANGE, "the task has no prompt to sample from");
+	if (t->s.config.collect.command[0]) TRY(scorer_command_open(&t->judge, t->s.config.collect.command, 0, e));
+	else TRY(task_scorer_open(&t->judge, t->s.task, e));
 	TRY(session_start_folder(&t->s, "collect", folder, e));
 	TRY(model_folder_open(&t->model, folder, t->s.backend, HEAD_LM, e));
 	session_generation(&t->s, &o);
 	o.purpose = RNG_COLLECT;
 	TRY(generator_open(&t->generator, t->model, &o, e));
-	t->arena = arena_open(0);
 	t->group = calloc(n, sizeof *t->group);
 	t->groups = calloc(n, sizeof *t->groups);
 	t->request = calloc(n, sizeof *t->request);

@@ -1,6 +1,9 @@
 /* The stage eval: what the run was for, measured on held-out prompts, beside
  * its baselines: best of n samples from the start, supervised training
- * continued, and the program of the nearest training prompt. */
+ * continued, and the program of the nearest training prompt. Where nothing
+ * verifies a completion, the learned reward model's score stands in
+ * (eval_model.h). */
+#include "app/eval_model.h"
 #include "app/options.h"
 #include "app/report.h"
 #include "app/stages.h"
@@ -69,6 +72,7 @@ int stage_eval(const struct stage_options *o, struct err *e)
 	if (rc == 0) rc = measure(&s, j, "ppo", "end_pass_rate", GREEDY, e);
 	if (rc == 0 && s.config.eval.best_of > 1) rc = measure(&s, j, "sft", "best_of_pass_rate", (int)s.config.eval.best_of, e);
 	if (rc == 0 && s.config.eval.continued_sft > 0) rc = measure(&s, j, "sft", REPORT_CONTINUED, CONTINUED, e);
+	if (rc == 0 && !task_verifiable(s.task)) rc = eval_by_model(&s, j, e);
 	if (rc == 0) {
 		nearness(&s, j);
 		json_object_set_new(j, "seconds", json_real(fs_now() - began));

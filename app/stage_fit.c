@@ -70,11 +70,13 @@ static void side_add(struct side *d, const struct ranked_group *g)
 	d->list[d->count++] = *g;
 }
 
-/* All groups of a prompt are on one side, whatever order they came in. */
+/* All groups of a prompt are on one side, whatever order they came in; stored groups are held out as the files say. */
 static int side_of(const struct fit *t, uint32_t prompt)
 {
 	double u = (double)rng_uniform((struct rng_key){(uint64_t)t->s.config.run.seed, RNG_SPLIT}, 0, prompt, 0);
 	const struct config_fit *c = &t->s.config.fit;
+	if (t->s.task->groups[TASK_HELDOUT] && !strcmp(t->s.config.collect.judge, "stored"))
+		return prompt >= t->s.task->prompts[TASK_TRAIN] ? HELD_OUT : u < c->selection ? SELECTING : FITTED;
 	return u < c->heldout ? HELD_OUT : u < c->heldout + c->selection ? SELECTING : FITTED;
 }
 
@@ -88,7 +90,7 @@ static int read_groups(struct fit *t, struct err *e)
 		t->step_count = 0;
 		TRY(store_each_group(t->s.store, "collect", (uint64_t)i, on_group, t, e));
 		for (uint32_t k = 0; k < t->step_count; k++) t->step[k].ranking.count = 0;
-		TRY(store_each_comparison(t->s.store, "collect", (uint64_t)i, "verifier", on_comparison, t, e));
+		TRY(store_each_comparison(t->s.store, "collect", (uint64_t)i, t->s.config.collect.judge, on_comparison, t, e));
 		for (uint32_t k = 0; k < t->step_count; k++)
 			if (t->step[k].ranking.count >= 2) side_add(&t->side[side_of(t, t->step[k].group.prompt)], &t->step[k]);
 	}
@@ -167,6 +169,17 @@ static int beats_baselines(const struct rank_eval *v)
 	return v->pairs > 0 && v->group_low > 0.5 && v->over_low > 0;
 }
 
+/* The same in words, for people. */
+static const char *verdict(const struct rank_eval *v)
+{
+	if (v->pairs == 0) return "there is no pair to measure it on";
+	if (v->group_low > 0.5) {
+		if (v->over_low > 0) return "better than chance and than the rule of length";
+		return v->over_high < 0 ? "better than chance, but worse than the rule of length" : "better than chance, not shown to be better than the rule of length";
+	}
+	return v->over_high < 0 ? "not shown to be better than chance, and worse than the rule of length" : "not shown to be better than chance";
+}
+
 /* The step that each member is of. */
 static json_t *steps_json(const struct reward_model *m)
 {
@@ -181,9 +194,9 @@ static json_t *result_json(const struct reward_model *m, const struct rank_eval 
 	json_t *j = json_pack("{s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:I,s:f}", "pair_accuracy", v->accuracy, "low", v->low, "high", v->high, "group_low", v->group_low,
 			      "group_high", v->group_high, "n", (json_int_t)v->pairs, "groups", (json_int_t)v->groups, "tied_groups",
 			      (json_int_t)v->tied_groups, "prompts", (json_int_t)v->prompts, "chance", 0.5);
-	json_t *k = json_pack("{s:f,s:s,s:f,s:f,s:b,s:f,s:f,s:f}", "length_baseline", longer ? v->longer : v->shorter, "length_rule",
+	json_t *k = json_pack("{s:f,s:s,s:f,s:f,s:b,s:s,s:f,s:f,s:f}", "length_baseline", longer ? v->longer : v->shorter, "length_rule",
 			      longer ? "longer wins" : "shorter wins", "over_length_low", v->over_low, "over_length_high", v->over_high, "beats_baselines",
-			      beats_baselines(v), "fitted_pair_accuracy", fitted->accuracy, "brier", v->brier, "calibration_error", v->calibration);
+			      beats_baselines(v), "verdict", verdict(v), "fitted_pair_accuracy", fitted->accuracy, "brier", v->brier, "calibration_error", v->calibration);
 	json_object_update(j, k);
 	json_decref(k);
 	k = json_pack("{s:s,s:I,s:s,s:o,s:o,s:o}", "scorer", m->group ? "group" : "pointwise", "members", (json_int_t)m->members, "version", m->version, "steps",
@@ -211,9 +224,10 @@ static int finish(struct fit *t, struct err *e)
 		      "selection_groups", (json_int_t)t->side[SELECTING].count, "loss", t->loss, "seconds",
 		      fs_now() - t->began);
 	TRY(session_summary(&t->s, "fit-reward", j, e));
-	fprintf(stderr, "fit-reward: held-out pair accuracy %.1f %% [%.1f, %.1f over prompts] of %lld pairs; chance 50, %s %.1f %%%s\n", 100 * v.accuracy,
-		100 * v.group_low, 100 * v.group_high, (long long)v.pairs, v.longer > v.shorter ? "the longer wins" : "the shorter wins", 100 * fmax(v.longer, v.shorter),
-		beats_baselines(&v) ? "" : "; it does not beat both");
+	fprintf(stderr, "fit-reward: held-out pair accuracy %.1f %% [%.1f, %.1f over prompts] of %lld pairs of %lld prompts; chance 50, %s %.1f %%: %s\n", 100 * v.accuracy,
+		100 * v.group_low, 100 * v.group_high, (long long)v.pairs, (long long)v.prompts,
+		v.longer > v.shorter ? "the longer wins" : "the shorter wins", 100 * fmax(v.longer, v.shorter),
+		verdict(&v));
 out:
 	return rc;
 }

@@ -16,7 +16,7 @@ struct stage_options {
 int stage_pretrain(const struct stage_options *, struct err *);
 /* Supervised training; leaves models/sft. */
 int stage_sft(const struct stage_options *, struct err *);
-/* Samples groups from the start's policy and stores them ranked by the verifier. */
+/* Ranked groups for a reward model, sampled and judged, or from the task's files (collect.judge). */
 int stage_collect(const struct stage_options *, struct err *);
 /* Fits a reward model to the collected groups; leaves models/reward. */
 int stage_fit(const struct stage_options *, struct err *);

@@ -169,7 +169,7 @@ static void make_run(const char *folder)
 	struct store *s;
 	snprintf(db, sizeof db, "%s/run.db", folder);
 	if (store_open(&s, db, &(struct store_options){.writer = 1}, &e)) fail_msg("%s", e.msg);
-	assert_int_equal(store_put_run(s, &(struct store_run){.id = "id", .name = EVIL, .fingerprint = "f", .program = "p", .config = "run:\n  seed: 3\n"}, &e), 0);
+	assert_int_equal(store_put_run(s, &(struct store_run){.id = "id", .name = EVIL, .fingerprint = "f", .program = "p", .config = "run:\n  seed: 3\ntask:\n  content_warning: may <b>upset</b>\n"}, &e), 0);
 	struct store_prompt prompts[8];
 	for (uint32_t i = 0; i < 8; i++) prompts[i] = (struct store_prompt){.prompt = i, .text = EVIL};
 	assert_int_equal(store_put_prompts(s, prompts, 8, &e), 0);
@@ -189,7 +189,7 @@ static void make_run(const char *folder)
 	store_close(s);
 	snprintf(db, sizeof db, "%s/summary.json", folder);
 	static const char summary[] = "{\"ppo\": {\"pass_rate\": 0.9, \"note\": \"<b>\"}, \"reward\": {\"pair_accuracy\": 0.56, \"group_low\": 0.52, "
-				      "\"group_high\": 0.6, \"n\": 347, \"length_baseline\": 0.55, \"length_rule\": \"shorter wins\"}}";
+				      "\"group_high\": 0.6, \"n\": 347, \"length_baseline\": 0.55, \"length_rule\": \"shorter wins\", \"verdict\": \"not shown <b>\"}}";
 	assert_int_equal(fs_write_atomic(db, summary, sizeof summary - 1, &e), 0);
 }
 

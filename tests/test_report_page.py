@@ -4,6 +4,7 @@ Exit status 77 where selenium or a browser is missing.
 """
 import os
 import sys
+import time
 
 try:
     from selenium import webdriver
@@ -50,13 +51,14 @@ try:
     for wanted in ("Summary", "Reward and held-out pass rate", "Reward model", "Proxy and gold", "Expert load", "Best and worst groups", "Events", "Configuration"):
         expect("section " + wanted, wanted in headings, True)
     verdict = browser.find_element(By.CSS_SELECTOR, ".verdict").text
-    expect("a model that a length rule may equal", "This is not shown to be better than that rule." in verdict, True)
+    expect("the reward model's verdict", "56.0 % [52.0, 60.0] of 347 pairs" in verdict and verdict.endswith("In words: not shown <b>."), True)
     cards = [h.text for h in browser.find_elements(By.CSS_SELECTOR, ".card h3")]
     for wanted in ("Proxy: learned reward model", "Gold: verifier", "Proxy against √KL", "Gold against √KL", "Held-out pass rate (gold) and baselines"):
         expect("card " + wanted, wanted in cards, True)
     main = browser.find_element(By.TAG_NAME, "main").text
     for wanted in ("supervised training continued instead of PPO", "70.0 % [65.0, 75.0]"):
         expect(wanted, wanted in main, True)
+    expect("content warning", browser.find_element(By.CSS_SELECTOR, ".warning").text, "may <b>upset</b>")
     expect("hostile text is shown", "</script><script>document.title='pwned'" in browser.find_element(By.TAG_NAME, "main").text, True)
     expect("groups", len(browser.find_elements(By.CSS_SELECTOR, ".tag")), 12)
     expect("charts drawn", len(browser.find_elements(By.CSS_SELECTOR, ".plot canvas")) >= 4, True)
@@ -64,7 +66,9 @@ try:
     expect("resources loaded", loaded, 0)
     for width in (1200, 500):
         browser.set_window_size(width, 1000)
-        over = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        until, over = time.monotonic() + 5, 1
+        while over and time.monotonic() < until:  # charts follow the width some frames later
+            over = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
         expect("sideways scrolling at %d" % width, over, 0)
 finally:
     browser.quit()

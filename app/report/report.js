@@ -263,16 +263,13 @@
 
   /* What the stage fit-reward measured, in words: also where it is no better than a rule that reads only the length. */
   const verdict = (r) => {
-    const best = r.length_baseline, low = r.group_low ?? r.low, high = r.group_high ?? r.high;
-    const text = "Held-out pair accuracy " + percent(r.pair_accuracy) + " [" + (100 * low).toFixed(1) + ", " + (100 * high).toFixed(1) + "] of " + format(r.n) +
-      " pairs; chance 50 %, the rule \u201c" + r.length_rule + "\u201d " + percent(best) + ". ";
-    if (!(low > 0.5)) return text + "This is not better than chance.";
-    if (!(low > best)) return text + (high < best ? "This is worse than that rule." : "This is not shown to be better than that rule.");
-    return text + "This is better than both.";
+    const low = r.group_low ?? r.low, high = r.group_high ?? r.high;
+    return "Held-out pair accuracy " + percent(r.pair_accuracy) + " [" + (100 * low).toFixed(1) + ", " + (100 * high).toFixed(1) + "] of " + format(r.n) +
+      " pairs; chance 50 %, the rule \u201c" + r.length_rule + "\u201d " + percent(r.length_baseline) + ". In words: " + (r.verdict || "\u2013") + ".";
   };
   const rewardModelSection = () => {
     if (!runs.some((r) => r.summary && r.summary.reward && typeof r.summary.reward.pair_accuracy === "number")) return;
-    const s = section("Reward model", "Measured on groups whose prompts it was not fitted to; the interval takes groups as the independent units.");
+    const s = section("Reward model", "Measured on groups whose prompts it was not fitted to; the interval takes prompts as the independent units.");
     runs.forEach((run, i) => {
       const r = run.summary && run.summary.reward;
       if (!r || typeof r.pair_accuracy !== "number") return;

@@ -45,9 +45,15 @@ struct config_tokenizer {
 };
 
 struct config_task {
-	config_string name;      /* stack: programs in the stack language; prompts: a JSONL file */
-	config_string prompts;   /* JSONL of {"prompt": …} for name: prompts */
-	config_string completions; /* JSONL of {"prompt": …, "completion": …} for supervised training with name: prompts */
+	config_string name;      /* stack: programs in the stack language; prompts: files */
+	config_string prompts;   /* files of prompts, examples or comparisons for name: prompts */
+	config_string completions; /* files of further examples for supervised training with name: prompts */
+	config_string format, columns; /* of `prompts`, and of `heldout_files`: see store/data.h */
+	config_string heldout_files;
+	double heldout_share;    /* of the prompts (their keys) */
+	int64_t max_bad;         /* bad records that are left out; more are an error */
+	int64_t max_tokens;      /* longest prompt with its completion; 0: model.max_positions */
+	config_string content_warning; /* shown when a stage begins, and in the report */
 	int64_t seed, train, heldout, supervised, levels, tests;
 	double wrong; /* share of the supervised examples that are wrong */
 };
@@ -135,6 +141,8 @@ struct config_ppo {
 
 struct config_collect {
 	int64_t prompts, step_groups; /* groups in all; groups a step of the record */
+	config_string judge;          /* verifier, command, stored */
+	config_string command;        /* of the judge `command` */
 };
 
 struct config_fit {

@@ -71,16 +71,52 @@ static int check_file(const char *key, const char *path, struct err *e)
 	return !*path || fs_exists(path) ? 0 : err_set(e, ERR_NOT_FOUND, "%s: there is no %s", key, path);
 }
 
+/* A list of files; patterns are looked up when the files are read. */
+static int check_files(const char *key, const char *list, struct err *e)
+{
+	char item[CONFIG_STRING];
+	int rc = 0;
+	while (rc == 0 && next_item(&list, item, sizeof item))
+		if (*item && !strpbrk(item, "*?[") && !fs_exists(item))
+			rc = err_set(e, ERR_NOT_FOUND, "%s: there is no %s (scripts/get-data gets the sets that configurations name)", key, item);
+	return rc;
+}
+
+/* Whether records of the format can hold a ranking, or a number to verify with. */
+static int format_can(const char *format, const char *const *list)
+{
+	for (; *list; list++)
+		if (!strcmp(format, *list)) return 1;
+	return 0;
+}
+
+static int check_judge(const struct config *c, struct err *e)
+{
+	static const char *const ranked[] = {"tenfold", "hh", "trl", "csv", "tsv", "export", NULL}, *const verified[] = {"tenfold", "gsm8k", "csv", "tsv", NULL};
+	int own = !strcmp(c->task.name, "prompts"), command = !strcmp(c->collect.judge, "command");
+	if (command != (*c->collect.command != 0))
+		return err_set(e, ERR_RANGE, command ? "collect.judge is command: collect.command must name a program" : "collect.command is used with collect.judge command only");
+	if (!config_has_stage(c, "collect")) return 0;
+	if (!strcmp(c->collect.judge, "stored") && (!own || !format_can(c->task.format, ranked)))
+		return err_set(e, ERR_RANGE, "collect.judge stored takes ranked groups from the task's files: %s has none",
+			own ? "this task.format" : "task.name stack");
+	if (!strcmp(c->collect.judge, "verifier") && own && !format_can(c->task.format, verified))
+		return err_set(e, ERR_RANGE, "collect.judge verifier: records of task.format %s have nothing to verify; take stored (where they are ranked) or command",
+			c->task.format);
+	return 0;
+}
+
 static int check_task(const struct config *c, struct err *e)
 {
 	int rc = 0;
-	TRY(check_file("task.prompts", c->task.prompts, e));
-	TRY(check_file("task.completions", c->task.completions, e));
+	TRY(check_files("task.prompts", c->task.prompts, e));
+	TRY(check_files("task.completions", c->task.completions, e));
+	TRY(check_files("task.heldout_files", c->task.heldout_files, e));
 	TRY(check_file("tokenizer.path", c->tokenizer.path, e));
 	int own = !strcmp(c->task.name, "prompts");
-	if (own && !*c->task.prompts) return err_set(e, ERR_RANGE, "task.name is prompts: task.prompts must name their JSONL file");
-	if (own && config_has_stage(c, "sft") && !*c->task.completions)
-		return err_set(e, ERR_RANGE, "the stage sft needs task.completions, a JSONL file, with task.name prompts");
+	if (own && !*c->task.prompts) return err_set(e, ERR_RANGE, "task.name is prompts: task.prompts must name their files");
+	if (own && *c->task.heldout_files && c->task.heldout_share > 0)
+		return err_set(e, ERR_RANGE, "task.heldout_files and task.heldout_share exclude each other; set one of them");
 	if (!own && *c->task.prompts) return err_set(e, ERR_RANGE, "task.prompts is used with task.name prompts only; it is %s", c->task.name);
 	if (!own && config_has_stage(c, "sft") && c->task.supervised < 1)
 		return err_set(e, ERR_RANGE, "the stage sft needs examples: task.supervised is 0");
@@ -135,8 +171,6 @@ static int check_fit(const struct config *c, struct err *e)
 		return err_set(e, ERR_RANGE, "fit.label_smoothing (%g) has no meaning in fit.loss plackett_luce; set it to 0, or take pairs or best_of", f->label_smoothing);
 	if (f->margin > 0 && strcmp(f->loss, "pairs"))
 		return err_set(e, ERR_RANGE, "fit.margin (%g) is of fit.loss pairs only (it is %s); set it to 0", f->margin, f->loss);
-	if (config_has_stage(c, "collect") && !strcmp(c->task.name, "prompts"))
-		return err_set(e, ERR_RANGE, "the stage collect ranks by the task's verifier, which task.name prompts does not have");
 	return *c->reward.model ? check_file("reward.model", c->reward.model, e) : 0;
 }
 
@@ -199,6 +233,7 @@ int config_check(const struct config *c, struct err *e)
 	TRY(check_stages(c, e));
 	TRY(check_model(&c->model, e));
 	TRY(check_task(c, e));
+	TRY(check_judge(c, e));
 	TRY(check_rollout(c, e));
 	TRY(check_reward(&c->reward, e));
 	TRY(check_fit(c, e));
