@@ -139,7 +139,8 @@ static int find_term(struct sum *s, uint32_t t, const char *name, struct scorer 
 	return 0;
 }
 
-/* One part's own version, or a hash over all of them in the order of the terms. */
+/* One part's own version, or a hash over all of them in the order of the terms. Where one is a learned model, what its version
+ * begins with stays readable before half of that hash: a stored score says which model gave it. */
 static void name_version(struct scorer *sc, const struct sum *s)
 {
 	if (s->parts == 1) {
@@ -154,7 +155,11 @@ static void name_version(struct scorer *sc, const struct sum *s)
 		hash_stream_add(h, v, strlen(v) + 1);
 	}
 	hash_stream_finish(h, hex);
-	snprintf(sc->version, sizeof sc->version, "terms-%s", hex);
+	const char *model = NULL;
+	for (uint32_t i = 0; i < s->parts; i++)
+		if (!strcmp(s->part[i].scorer->name, "model")) model = s->part[i].scorer->version;
+	if (model) snprintf(sc->version, sizeof sc->version, "%.22s+%.16s", model, hex);
+	else snprintf(sc->version, sizeof sc->version, "terms-%s", hex);
 }
 
 int scorer_terms_open(struct scorer **out, const struct reward_terms *terms, struct scorer *const *given, uint32_t n,

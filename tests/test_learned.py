@@ -88,6 +88,18 @@ class Learned(unittest.TestCase):
         self.assertEqual(wrong, [(0,)])
         self.assertEqual(self.rows("SELECT count(*) FROM scores WHERE stage = 'ppo' AND term = 'model_std' AND value < 0"), [(0,)])
 
+    def test_every_score_says_which_model_gave_it(self):
+        """What the service answers, the worker hands in and the learner stores begins with the model's version; the labels have the judge's."""
+        version = self.summary(self.base)["reward"]["version"]
+        self.assertRegex(version, "^model-[0-9a-f]{32}$")
+        stored = self.rows("SELECT scorer_version, count(*) FROM groups WHERE stage = 'ppo' GROUP BY scorer_version")
+        self.assertEqual([n for _, n in stored], [32])
+        self.assertTrue(stored[0][0].startswith(version[:22] + "+"), (stored, version))
+        self.assertEqual(self.rows("SELECT DISTINCT scorer_version FROM comparisons WHERE stage = 'ppo' AND source = 'reward'"), [(stored[0][0],)])
+        judge = self.rows("SELECT DISTINCT scorer_version FROM comparisons WHERE stage = 'collect'")
+        self.assertEqual(self.rows("SELECT DISTINCT scorer_version FROM groups WHERE stage = 'collect'"), judge)
+        self.assertFalse(judge[0][0].startswith("model-"))
+
     def test_scores_are_normalised_on_the_start(self):
         """The first step of PPO samples from the start: near mean 0, standard deviation 1, as the scores of the reference are."""
         mean, square = self.rows("SELECT avg(value), avg(value * value) FROM scores WHERE stage = 'ppo' AND step = 0 AND term = 'model'")[0]

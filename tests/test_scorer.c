@@ -104,6 +104,18 @@ static void test_scorer_terms(void **state)
 	assert_ok(scorer_terms_open(&s, &terms, given, 1, "", 1, &err));
 	assert_string_not_equal(version, s->version);
 	scorer_close(s);
+	/* among several terms a model's version stays readable, and the others still count */
+	fake_init(&f, "model-0123456789abcdef0123456789abcdef");
+	strcpy(f.scorer.name, "model");
+	assert_ok(scorer_terms_open(&s, &terms, given, 1, "", 1, &err));
+	assert_int_equal(strlen(s->version), GROUP_VERSION - 1);
+	assert_memory_equal(s->version, "model-0123456789abcdef+", 23);
+	strcpy(version, s->version);
+	scorer_close(s);
+	assert_ok(reward_terms_parse(&terms, "fake, length", &err));
+	assert_ok(scorer_terms_open(&s, &terms, given, 1, "", 1, &err));
+	assert_string_not_equal(version, s->version);
+	scorer_close(s);
 	assert_ok(reward_terms_parse(&terms, "gold", &err));
 	assert_int_equal(scorer_terms_open(&s, &terms, given, 1, "", 1, &err), ERR_NOT_FOUND);
 	assert_said("length, command, fake");
