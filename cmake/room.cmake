@@ -1,10 +1,15 @@
 # A room is one folder, one library, and may link only rooms on floors below it.
 # Sources are listed by pattern: a new file in the folder belongs to the room.
 function(tenfold_flags target)
+  if(TENFOLD_EXACT)
+    set(sums -ffp-contract=off)
+  else()
+    set(sums -ffp-contract=fast -fassociative-math -fno-signed-zeros -freciprocal-math -march=native)
+  endif()
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
-    -Wno-sign-conversion $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> -ffp-contract=off -fno-math-errno -fno-trapping-math $<$<CONFIG:Release>:-O3> $<$<BOOL:${TENFOLD_WERROR}>:-Werror>)
+    -Wno-sign-conversion $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> ${sums} -fno-math-errno -fno-trapping-math $<$<CONFIG:Release>:-O3> $<$<BOOL:${TENFOLD_WERROR}>:-Werror>)
   if(TENFOLD_FAULTS)
     target_compile_definitions(${target} PRIVATE TENFOLD_FAULTS=1)
   endif()

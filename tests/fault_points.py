@@ -184,7 +184,7 @@ def scenarios(work):
         start_scenario(work),
         command_scenario(work),
         Scenario("overlap", work, **ppo, **{"ppo.lag": 1, "rollout.fetch_weights": "true"}),
-        Stopped("stopped", work, two_steps, **ppo, **{"ppo.steps": 8}),
+        Stopped("stopped", work, two_steps, **ppo, **{"ppo.steps": 8, "ppo.eval_every": 0}),
         Stopped("stopped-sft", work, supervised_checkpoint, **{"run.stages": "sft", "sft.steps": 12}),
         Scenario("whole", work, **{"run.stages": "sft, collect, fit-reward, ppo, eval"}),
     ]
