@@ -179,9 +179,26 @@ static void announce(const struct session *s, const char *stage)
 			t->prompts[TASK_TRAIN], t->prompts[TASK_HELDOUT], t->groups[TASK_TRAIN], t->groups[TASK_HELDOUT], t->examples, t->too_long, t->beyond);
 }
 
+static const char TASK_EVENT[] = "task";
+
+static int same_task(void *ctx, const struct store_event *r)
+{
+	const struct task *t = ctx;
+	return !strcmp(r->kind, TASK_EVENT) && strcmp(r->body, t->digest) ? 1 : 0;
+}
+
+/* A task from files is noted with its digest; a run goes on with the files that it began with, in every stage. */
+static int note_task(struct session *s, struct err *e)
+{
+	int rc = store_each_event(s->store, NULL, 0, same_task, s->task, e);
+	if (rc > 0) rc = err_set(e, ERR_MISMATCH, "%s: the task's files are not those that the run began with; give another --out for a new run", s->folder);
+	return rc < 0 ? rc : store_put_event(s->store, 0, TASK_EVENT, 0, s->task->digest, e);
+}
+
 static int begin_task(struct session *s, const char *stage, struct err *e)
 {
-	int rc = store_prompts(s, e);
+	int rc = s->task->data ? note_task(s, e) : 0;
+	if (rc == 0) rc = store_prompts(s, e);
 	if (rc < 0) return rc;
 	announce(s, stage);
 	if (!s->task->data || s->resumed) return 0;

@@ -151,6 +151,14 @@ class DataTask(unittest.TestCase):
         out, err = self.run_it("command", {"run.stages": "sft, collect, fit-reward", "task.prompts": path, "task.heldout": 4, "collect.judge": "command",
                                            "collect.command": "%s %s" % (sys.executable, judge), "collect.prompts": 30, "fit.heldout": 0.3})
         self.assertIn("ranked by the command", err)
+        # an example is another one: the run does not go on with it
+        with open(path) as f:
+            text = f.read()
+        with open(path, "w") as f:
+            f.write(text.replace("word 3", "word 4", 1))
+        done = tenfold("fit-reward", out, "--out", out, "--resume")
+        self.assertNotEqual(done.status, 0)
+        self.assertIn("not those that the run began with", done.err)
         self.assertEqual(self.rows(out, "SELECT source, count(*) FROM comparisons GROUP BY source"), [("command", 30)])
 
     def test_numbers(self):

@@ -207,6 +207,23 @@
     makeChart(card, sets, { label: "Held-out pass rate against step", low: 0, high: 1, format: (v) => Math.round(1000 * v) / 10 + " %" });
   };
 
+  /* Where nothing verifies a completion: what the stage eval measured by the learned reward model. */
+  const byModelCards = (place) => {
+    runs.forEach((run, i) => {
+      const one = (name) => evals(run, name).slice(-1)[0];
+      const show = (v, form) => form(v.value) + " [" + form(v.low) + ", " + form(v.high) + "]";
+      const rows = [["start_model_score", "mean score of the start", format], ["end_model_score", "mean score after PPO", format], ["model_score_gain", "gain", format],
+        ["win_rate_by_model", "pairs that PPO's completion wins", percent], ["best_of_model_score", "best of a group from the start", format]]
+        .filter(([name]) => one(name)).map(([name, what, form]) => [what, show(one(name), form)]);
+      if (!rows.length) return;
+      const tokens = run.summary && run.summary.eval && run.summary.eval.by_model ? run.summary.eval.by_model.tokens : null;
+      if (tokens) rows.push(["mean length, tokens: start, after PPO", tokens.map(format).join(", ")]);
+      place.append(el("div", { class: "card" }, el("h3", {}, ...(runs.length > 1 ? [swatch(i), " " + run.label + ": "] : []), "Held-out prompts, by the reward model"),
+        el("p", { class: "soft small", text: "The score that PPO optimised, on " + format(one("model_score_gain").n) + " held-out prompts; no judgement by people. 95 % intervals over prompts." }),
+        table(["", "value [95 %]"], rows, [1])));
+    });
+  };
+
   const PPO = [
     ["objective/kl", "KL from the reference, nats a completion"],
     ["objective/entropy", "Entropy, nats a completion"],
@@ -308,6 +325,7 @@
       s.append(wide);
       metricCard(wide, "ppo", data.names.reward, "Mean reward");
       passCard(wide);
+      byModelCards(wide);
     }
     rewardModelSection();
     learnedSection();
