@@ -27,7 +27,7 @@ from run_kit import CONFIG, PROGRAM, SOURCE, sets, tenfold
 
 LIMIT = 120  # seconds for one run, with all its resumptions
 SMALL = {"sft.steps": 6, "sft.optim.warmup": 2, "fit.optim.warmup": 1, "ppo.optim.warmup": 1, "sft.eval_every": 2, "sft.batch": 20, "ppo.steps": 4, "ppo.prompts": 4, "ppo.gradient_block": 2, "ppo.micro_batch": 2,
-         "ppo.checkpoint_every": 1, "ppo.eval_every": 2, "rollout.batch_groups": 4, "rollout.lease_seconds": 5, "reward.timeout_seconds": 1,
+         "ppo.checkpoint_every": 1, "ppo.eval_every": 2, "rollout.batch_groups": 4, "rollout.lease_seconds": 5, "rollout.set_aside": 0, "reward.timeout_seconds": 1,
          "eval.tasks": 16, "eval.best_of": 2, "collect.prompts": 24, "collect.step_groups": 8, "fit.batch": 8, "fit.reference": 32,
          "task.train": 64, "task.heldout": 32, "task.supervised": 64}
 

@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 program=$(realpath "${TENFOLD:-build/app/tenfold}")
 kills=${KILLS:-200}
+command -v pgrep >/dev/null || { echo "skipped: pgrep is not installed (package procps)"; exit 77; }
 out=$(mktemp -d)
 pid=
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$out"' EXIT
