@@ -78,6 +78,7 @@ static int generate(struct session *s, const char *stage, const char *prompt, in
 	struct output out = {s->task, json, -1};
 	char folder[PATH_MAX], *text = NULL;
 	int32_t *ids = NULL;
+	uint32_t count = 0;
 	int rc = 0;
 	size_t n = strlen(prompt);
 	/* the task's prompts end in a line feed, which a shell's argument has lost */
@@ -87,22 +88,18 @@ static int generate(struct session *s, const char *stage, const char *prompt, in
 	if (n && text[n - 1] != '\n' && s->task->stack) memcpy(text + n, "\n", 2);
 	snprintf(folder, sizeof folder, "%.*s/models/%s", PATH_MAX - 64, s->folder, stage);
 	TRY(model_folder_open(&m, folder, s->backend, HEAD_LM, e));
-	int64_t count = tokenizer_encode(s->task->tokenizer, text, strlen(text), NULL, 0, e);
-	if (count <= 0) TRY(count < 0 ? (int)count : err_set(e, ERR_RANGE, "the prompt is empty"));
-	ids = malloc((size_t)count * sizeof *ids);
-	CHECK(ids, "out of memory for the prompt");
-	tokenizer_encode(s->task->tokenizer, text, strlen(text), ids, (size_t)count, e);
+	TRY(task_encode_prompt(s->task, s->task->arena, text, &ids, &count, e));
+	if (count == 0) TRY(err_set(e, ERR_RANGE, "the prompt is empty"));
 	session_generation(s, &o);
 	o.max_prompt = (int)count;
 	o.batch_groups = 1;
 	out.known = find_prompt(s->task, text);
 	TRY(generator_open(&g, m, &o, e));
-	struct generate_request r = {.tokens = ids, .prompt_tokens = (uint32_t)count, .prompt_text = text};
+	struct generate_request r = {.tokens = ids, .prompt_tokens = count, .prompt_text = text};
 	TRY(generator_run(g, &r, 1, 0, print_group, &out, s->stop, e));
 out:
 	generator_close(g);
 	model_close(m);
-	free(ids);
 	free(text);
 	return rc;
 }

@@ -4,6 +4,7 @@
 #include "core/base/hash.h"
 #include "reward/verify_number.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,11 +21,44 @@ int task_encode(const struct task *t, struct arena *a, const char *text, int32_t
 	return n < 0 ? (int)n : 0;
 }
 
+/* The prompt as a conversation's first turn, malloc'ed. */
+static int converse(const struct task *t, const char *text, char **out, size_t *bytes, struct err *e)
+{
+	json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", text);
+	if (!messages) return err_set(e, ERR_FORMAT, "a prompt is not UTF-8: %.60s", text);
+	int rc = chat_render(t->chat, messages, NULL, 1, out, bytes, e);
+	json_decref(messages);
+	return rc;
+}
+
+int task_encode_prompt(const struct task *t, struct arena *a, const char *text, int32_t **tokens, uint32_t *count, struct err *e)
+{
+	const int32_t *before, *behind;
+	size_t n_before, n_behind, bytes = strlen(text);
+	char *turn = NULL;
+	int rc = t->chat ? converse(t, text, &turn, &bytes, e) : 0;
+	if (rc < 0) return rc;
+	if (turn) text = turn;
+	tokenizer_wrap(t->tokenizer, &before, &n_before, &behind, &n_behind);
+	int64_t n = tokenizer_encode(t->tokenizer, text, bytes, NULL, 0, e);
+	if (n >= 0) {
+		int32_t *all = arena_must(a, n_before + (size_t)n + 1, sizeof *all), *own = all + n_before;
+		n = tokenizer_encode(t->tokenizer, text, bytes, own, (size_t)n, e);
+		/* A chat template puts them there itself. */
+		int there = n_before && (size_t)n >= n_before && !memcmp(own, before, n_before * sizeof *own);
+		if (n_before) memcpy(all, before, n_before * sizeof *all);
+		*tokens = there ? own : all;
+		*count = (uint32_t)n + (there ? 0 : (uint32_t)n_before);
+	}
+	free(turn);
+	return n < 0 ? (int)n : 0;
+}
+
 int task_put_prompt(struct task *t, enum task_split split, uint32_t i, const char *text, const char *extra, struct err *e)
 {
 	struct task_prompt *p = &t->prompt[split][i];
 	int32_t *tokens = NULL;
-	int rc = task_encode(t, t->arena, text, &tokens, &p->count, e);
+	int rc = task_encode_prompt(t, t->arena, text, &tokens, &p->count, e);
 	if (rc < 0) return rc;
 	if (p->count == 0) return err_set(e, ERR_RANGE, "prompt %u of the task is empty", i);
 	p->text = text;
@@ -39,7 +73,7 @@ int task_put_example(struct task *t, struct sft_example *x, const char *prompt, 
 	int32_t *p = NULL, *c = NULL;
 	uint32_t np = 0, nc = 0;
 	int rc = 0;
-	TRY(task_encode(t, t->arena, prompt, &p, &np, e));
+	TRY(task_encode_prompt(t, t->arena, prompt, &p, &np, e));
 	TRY(task_encode(t, t->arena, completion, &c, &nc, e));
 	int32_t *all = arena_must(t->arena, np + nc + 1, sizeof *all);
 	memcpy(all, p, np * sizeof *p);
@@ -56,9 +90,12 @@ int task_tokenizer(struct task *t, const struct config *c, const struct tokenize
 	int rc = c->tokenizer.path[0] ? tokenizer_open(&t->tokenizer, c->tokenizer.path, e)
 				      : tokenizer_train(&t->tokenizer, texts, n, (int32_t)c->tokenizer.vocab_size, specials, 1, e);
 	if (rc < 0) return rc;
-	t->end_token = tokenizer_id(t->tokenizer, END);
-	if (t->end_token < 0) return err_set(e, ERR_RANGE, "tokenizer.path %s has no token %s to end a completion with", c->tokenizer.path, END);
-	return 0;
+	t->end_token = tokenizer_eos(t->tokenizer) >= 0 ? tokenizer_eos(t->tokenizer) : tokenizer_id(t->tokenizer, END);
+	if (t->end_token < 0)
+		return err_set(e, ERR_RANGE, "tokenizer.path %s has neither an eos_token (tokenizer_config.json) nor %s to end a completion with", c->tokenizer.path, END);
+	if (!strcmp(c->task.chat, "none")) return 0;
+	rc = chat_open(&t->chat, t->tokenizer, strcmp(c->task.chat, "own") ? c->task.chat : NULL, e);
+	return rc < 0 ? err_prefix(e, "task.chat") : 0;
 }
 
 static int stack_fill(struct task *t, struct err *e)
@@ -116,6 +153,12 @@ static void digest(struct task *t)
 		for (uint32_t i = 0; i < t->prompts[s]; i++) hash_stream_add(h, t->prompt[s][i].text, strlen(t->prompt[s][i].text) + 1);
 	for (uint32_t i = 0; i < t->examples; i++)
 		hash_stream_add(h, t->example[i].tokens, (t->example[i].prompt + t->example[i].completion) * sizeof(int32_t));
+	/* Where prompts are not plain text: their tokens, too. */
+	const int32_t *before, *behind;
+	size_t n_before, n_behind;
+	tokenizer_wrap(t->tokenizer, &before, &n_before, &behind, &n_behind);
+	for (int s = 0; s < 2 && (t->chat || n_before); s++)
+		for (uint32_t i = 0; i < t->prompts[s]; i++) hash_stream_add(h, t->prompt[s][i].tokens, t->prompt[s][i].count * sizeof(int32_t));
 	task_files_digest(t, h);
 	hash_stream_finish(h, t->digest);
 }
@@ -139,6 +182,7 @@ int task_open(struct task **out, const struct config *c, struct err *e)
 void task_close(struct task *t)
 {
 	if (!t) return;
+	chat_close(t->chat);
 	tokenizer_close(t->tokenizer);
 	stack_task_set_close(t->stack);
 	arena_close(t->arena);

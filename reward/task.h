@@ -12,8 +12,8 @@
 
 #include "core/base/arena.h"
 #include "core/base/config.h"
+#include "policy/chat.h"
 #include "policy/sft.h"
-#include "policy/tokenizer.h"
 #include "reward/scorer.h"
 #include "reward/stack_task.h"
 #include "store/data.h"
@@ -41,7 +41,8 @@ struct task_group {
 struct task {
 	struct arena *arena;
 	struct tokenizer *tokenizer;
-	int32_t end_token;
+	struct chat *chat;             /* of task.chat; NULL: prompts stand as they are */
+	int32_t end_token;             /* the tokenizer's eos_token, or <|endoftext|> */
 	struct task_prompt *prompt[2]; /* by split */
 	uint32_t prompts[2];
 	uint32_t longest_prompt;       /* tokens */
@@ -61,6 +62,9 @@ struct task {
 /* tokenizer.path "" trains one on the task's training text (prompts and answers). */
 int task_open(struct task **out, const struct config *c, struct err *e);
 void task_close(struct task *t);
+/* Tokens of a prompt as the model is to see it: by the chat template of task.chat if there is one, behind the special
+ * tokens that the tokenizer puts in front of a text. */
+int task_encode_prompt(const struct task *t, struct arena *a, const char *text, int32_t **tokens, uint32_t *count, struct err *e);
 /* 1 when completions can be checked (task_reward, task_passes). */
 int task_verifiable(const struct task *t);
 /* Share of hidden tests passed, in [0,1]; and all of them. */

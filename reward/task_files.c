@@ -163,11 +163,22 @@ static int length_of(struct files *f, const char *text, int64_t *n, struct err *
 	return *n < 0 ? (int)*n : 0;
 }
 
+static int prompt_length(struct files *f, const char *text, int64_t *n, struct err *e)
+{
+	struct arena *a = arena_open(0);
+	int32_t *tokens;
+	uint32_t count = 0;
+	int rc = task_encode_prompt(f->t, a, text, &tokens, &count, e);
+	*n = count;
+	arena_close(a);
+	return rc;
+}
+
 /* 1 when the record fits task.max_tokens, 0 when it does not. */
 static int fits(struct files *f, const struct kept *k, struct err *e)
 {
 	int64_t prompt, most = k->r.kind == DATA_TEXT ? 0 : f->c->rollout.max_new_tokens, n;
-	int rc = length_of(f, k->r.prompt, &prompt, e);
+	int rc = prompt_length(f, k->r.prompt, &prompt, e);
 	for (uint32_t i = 0; rc == 0 && i < k->r.count; i++) {
 		rc = length_of(f, k->text[i], &n, e);
 		if (n + 1 > most) most = n + 1;

@@ -50,6 +50,7 @@ struct config_task {
 	config_string completions; /* files of further examples for supervised training with name: prompts */
 	config_string format, columns; /* of `prompts`, and of `heldout_files`: see store/data.h */
 	config_string heldout_files;
+	config_string chat;      /* none, own, chatml, hh: see policy/chat.h */
 	double heldout_share;    /* of the prompts (their keys) */
 	int64_t max_bad;         /* bad records that are left out; more are an error */
 	int64_t max_tokens;      /* longest prompt with its completion; 0: model.max_positions */

@@ -75,6 +75,7 @@ static const struct config_key table[] = {
 	TEXT("task.completions", task.completions, "", "JSONL of {\"prompt\": …, \"completion\": …}: further examples for supervised training with the task prompts."),
 	CHOICE("task.format", task.format, "tenfold", "tenfold|hh|trl|prompts|alpaca|sharegpt|gsm8k|csv|tsv|text|export", "Layout of task.prompts and task.heldout_files (docs/data.md)."),
 	TEXT("task.columns", task.columns, "", "Formats csv and tsv: which column is what, \"prompt=question, chosen=better, rejected=worse\"."),
+	CHOICE("task.chat", task.chat, "none", "none|own|chatml|hh", "Prompts as the user's turn of a conversation: by the tokenizer's own chat template, by ChatML, or as \"Human: … Assistant:\"; none: as they stand."),
 	TEXT("task.heldout_files", task.heldout_files, "", "Files whose records are held out, as task.prompts."),
 	FLOAT("task.heldout_share", task.heldout_share, "0", 0, 0.9, "Share of the prompts (dialogues, topics: of their keys) held out, drawn by task.seed; 0 and no held-out files: the last task.heldout prompts."),
 	INT("task.max_bad", task.max_bad, "0", 0, 1e9, "Bad records in the files that are left out and reported; more are an error."),
