@@ -8,6 +8,7 @@
 #include "policy/tokenizer_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <utf8proc.h>
 
 struct range {
@@ -142,17 +143,39 @@ static int decompose(struct codes *c, int32_t code, int compat, struct err *e)
 	return 0;
 }
 
-/* Marks behind a character in the order of their classes, equal ones as they were (Unicode, D109). */
-static void order_marks(struct codes *c)
+/* Brings the marks code[0..n) into the order of their classes by counting: a long run would take n² by insertion. */
+static int sort_long(int32_t *code, size_t n, struct err *e)
 {
-	for (size_t i = 1; i < c->n; i++) {
-		int32_t code = c->code[i];
-		int class = combining_class(code);
-		size_t k = i;
-		if (!class) continue;
-		for (; k && combining_class(c->code[k - 1]) > class; k--) c->code[k] = c->code[k - 1];
-		c->code[k] = code;
+	size_t at[257] = {0};
+	int32_t *sorted = malloc(n * sizeof *sorted);
+	if (!sorted) return err_set(e, ERR_MEMORY, "out of memory for the tokenizer's text");
+	for (size_t i = 0; i < n; i++) at[combining_class(code[i]) + 1]++;
+	for (int k = 1; k < 257; k++) at[k] += at[k - 1];
+	for (size_t i = 0; i < n; i++) sorted[at[combining_class(code[i])]++] = code[i];
+	memcpy(code, sorted, n * sizeof *sorted);
+	free(sorted);
+	return 0;
+}
+
+/* Marks behind a character in the order of their classes, equal ones as they were (Unicode, D109). */
+static int order_marks(struct codes *c, struct err *e)
+{
+	enum { SHORT = 16 };
+	for (size_t from = 0, to; from < c->n; from = to + 1) {
+		for (to = from; to < c->n && combining_class(c->code[to]);) to++;
+		if (to - from > SHORT) {
+			int rc = sort_long(c->code + from, to - from, e);
+			if (rc) return rc;
+			continue;
+		}
+		for (size_t i = from + 1; i < to; i++) {
+			int32_t code = c->code[i];
+			size_t k = i;
+			for (; k > from && combining_class(c->code[k - 1]) > combining_class(code); k--) c->code[k] = c->code[k - 1];
+			c->code[k] = code;
+		}
 	}
+	return 0;
 }
 
 /* The character that two make; -1: none. */
@@ -204,10 +227,8 @@ int unicode_normalize(enum unicode_form form, const char *s, size_t n, struct te
 		i += utf8_next(s + i, n - i, &code);
 		rc = decompose(&c, code, compat, e);
 	}
-	if (!rc) {
-		order_marks(&c);
-		if (composed) compose(&c);
-	}
+	if (!rc) rc = order_marks(&c, e);
+	if (!rc && composed) compose(&c);
 	for (size_t i = 0; i < c.n && !rc; i++) rc = text_put_char(out, c.code[i], e);
 	free(c.code);
 	return rc;

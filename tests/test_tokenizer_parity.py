@@ -16,6 +16,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import unicodedata
 
 try:
     import tokenizers
@@ -99,6 +100,9 @@ def main():
     strings = list(tokenizer_kinds.texts(a.strings, a.seed, characters))
     # Every character between others, in lines of 64: all of them to those that show what became of each.
     singles = ["x" + "x".join(characters[i:i + 64]) + "x" for i in range(0, len(characters), 64)]
+    r = random.Random(a.seed)
+    combining = [c for c in characters if unicodedata.combining(c)]
+    marks = ["e" + "".join(r.choices(combining, k=n)) + "x" for n in range(2, 120)]
     whole = files()
     bad = compared = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +126,7 @@ def main():
             t = build()
             path = os.path.join(folder, "exact.json")
             t.save(path)
-            share = singles + strings[:a.strings // 20]
+            share = singles + strings[:a.strings // 20] + marks
             got, want = tenfold(path, share), [x.ids for x in t.encode_batch_fast(share)]
             bad += compare(name, "ids", share, got, want)
             compared += len(share)
