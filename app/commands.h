@@ -19,6 +19,8 @@ int command_eval(int argc, char **argv, struct err *e);
 int command_learner(int argc, char **argv, struct err *e);
 int command_rollout(int argc, char **argv, struct err *e);
 int command_reward(int argc, char **argv, struct err *e);
+int command_model(int argc, char **argv, struct err *e);
+int command_logits(int argc, char **argv, struct err *e);
 int command_generate(int argc, char **argv, struct err *e);
 int command_tokenizer(int argc, char **argv, struct err *e);
 int command_tokenize(int argc, char **argv, struct err *e);

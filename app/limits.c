@@ -20,7 +20,7 @@ void limits_model(struct limits_model *out, const struct model *m)
 				     .kv = (double)(s->kv_heads * (s->head_dim + s->value_dim))};
 	for (int64_t i = 0; i < s->layers; i++) {
 		const struct layer_params *l = &p->layer[i];
-		int dense[] = {l->q, l->k, l->v, l->o, l->router, l->shared_gate, l->shared_up, l->shared_down, l->dense_gate, l->dense_up, l->dense_down};
+		int dense[] = {l->q, l->k, l->v, l->qkv, l->widen, l->query_down, l->o, l->router, l->shared_gate, l->shared_up, l->shared_down, l->dense_gate, l->dense_up, l->dense_down};
 		for (size_t k = 0; k < sizeof dense / sizeof *dense; k++) out->dense += size_of(p, dense[k]);
 		double experts = size_of(p, l->gate) + size_of(p, l->up) + size_of(p, l->down);
 		if (s->experts > 0) out->trunk += experts * out->chosen / out->experts;

@@ -25,6 +25,8 @@ static const struct command {
 	{"learner", "The learner of the stage ppo, alone.", command_learner},
 	{"rollout", "A rollout worker, here or on another machine.", command_rollout},
 	{"reward", "A scoring service, here or on another machine.", command_reward},
+	{"model", "What a checkpoint is; the same in another type.", command_model},
+	{"logits", "The logits that a checkpoint gives for token ids.", command_logits},
 	{"generate", "Completions of a prompt with log-probabilities and scores.", command_generate},
 	{"tokenizer", "Train a tokenizer on a text file.", command_tokenizer},
 	{"tokenize", "Text to token ids and back, with any supported tokenizer.", command_tokenize},

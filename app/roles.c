@@ -76,7 +76,7 @@ static int rollout_run(struct session *s, const struct role_arguments *a, struct
 	struct shape shape;
 	TRY(need_folder(s, "net.learner", c->net.learner, e));
 	TRY(reward_terms_parse(&rule.terms, c->reward.terms, e));
-	shape_from_config(&shape, c, tokenizer_vocab_size(s->task->tokenizer), HEAD_LM | head);
+	TRY(session_shape(s, HEAD_LM | head, &shape, e));
 	TRY(model_open(&m, s->backend, &shape, e));
 	session_endpoint(s, "learner", learner);
 	service_endpoints(s, services, sizeof services);
@@ -176,8 +176,10 @@ static int reward_run(struct session *s, const struct role_arguments *a, struct 
 	struct scorer *scorer = NULL;
 	struct wire *wire = NULL;
 	struct reward_service *service = NULL;
+	struct shape shape;
 	char endpoint[256];
 	int rc = 0;
+	TRY(session_shape(s, HEAD_LM, &shape, e));
 	TRY(need_folder(s, "--endpoint", a->endpoint ? a->endpoint : "", e));
 	TRY(reward_scorer(s, &parts, &scorer, e));
 	if (a->endpoint) snprintf(endpoint, sizeof endpoint, "%s", a->endpoint);
@@ -186,7 +188,7 @@ static int reward_run(struct session *s, const struct role_arguments *a, struct 
 	TRY(wire_open(&wire, &w, e));
 	struct reward_service_options o = {.endpoint = endpoint, .run = "", .fingerprint = parts.model ? s->fingerprint : NULL,
 					   .batch_groups = (uint32_t)c->reward.batch_groups,
-					   .limits = {w.max_message, tokenizer_vocab_size(s->task->tokenizer), 0}, .scorer = scorer};
+					   .limits = {w.max_message, (int32_t)shape.vocab, 0}, .scorer = scorer};
 	TRY(reward_service_open(&service, wire, &o, e));
 	log_info("scoring at %s", reward_service_endpoint(service));
 	TRY(reward_service_run(service, e));

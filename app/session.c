@@ -6,6 +6,7 @@
 #include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
+#include "policy/model_folder.h"
 
 #include <jansson.h>
 #include <sched.h>
@@ -272,6 +273,31 @@ int session_open_role(struct session *s, const struct session_options *o, struct
 int session_open_backend(struct session *s, struct err *e)
 {
 	return s->backend ? 0 : open_backend(s, (int)s->config.run.workers, e);
+}
+
+int session_shape(const struct session *s, int heads_kind, struct shape *shape, struct err *e)
+{
+	int32_t tokens = tokenizer_vocab_size(s->task->tokenizer);
+	const char *init = s->config.model.init;
+	if (!init[0]) {
+		shape_from_config(shape, &s->config, tokens, heads_kind);
+		return 0;
+	}
+	int rc = model_folder_shape(init, shape, e);
+	if (rc < 0) return rc;
+	shape->heads_kind = heads_kind;
+	/* ids beyond the tokenizer's are padding rows of the vocabulary */
+	if (shape->vocab >= tokens) return 0;
+	return err_set(e, ERR_MISMATCH, "the model %s has %lld tokens, the tokenizer %d: set tokenizer.path to the model's own, or leave it empty", init,
+		       (long long)shape->vocab, tokens);
+}
+
+int session_export(const struct session *s, const char *folder, const struct model *m, struct err *e)
+{
+	int rc = model_folder_write(folder, m, s->task->tokenizer, e);
+	/* another tokenizer than the start model's own has other settings too */
+	if (rc == 0 && s->config.model.init[0] && !s->config.tokenizer.path[0]) rc = model_folder_copy_rest(s->config.model.init, folder, e);
+	return rc;
 }
 
 int session_start_folder(const struct session *s, const char *stage, char out[PATH_MAX], struct err *e)

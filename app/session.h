@@ -58,6 +58,11 @@ void session_close(struct session *s);
 int session_path(const struct session *s, const char *name, char out[PATH_MAX], struct err *e);
 /* The folder of the model that a stage after sft starts from: models/sft, or model.init when there is no stage sft. */
 int session_start_folder(const struct session *s, const char *stage, char out[PATH_MAX], struct err *e);
+/* The shape of the run's models: that of model.init, whose config.json every role on every machine needs, or the
+ * configuration's. ERR_MISMATCH when the tokenizer has more tokens than model.init. */
+int session_shape(const struct session *s, int heads_kind, struct shape *shape, struct err *e);
+/* Writes a stage's model in the layout of its family, with the run's tokenizer and what else model.init has beside its weights. */
+int session_export(const struct session *s, const char *folder, const struct model *m, struct err *e);
 /* The backend of a role that was opened without one and finds that it needs it; threads are shared as for workers. */
 int session_open_backend(struct session *s, struct err *e);
 /* Puts `value` (stolen) under "part.key…" of summary.json: part is the stage's object. */

@@ -61,7 +61,7 @@ static int open_models(struct stage *t, struct err *e)
 	TRY(session_start_folder(&t->s, "ppo", folder, e));
 	TRY(model_folder_open(&t->policy, folder, t->s.backend, HEAD_LM | head, e));
 	TRY(model_folder_open(&t->reference, folder, t->s.backend, HEAD_LM, e));
-	if (t->policy->shape.vocab != tokenizer_vocab_size(t->s.task->tokenizer))
+	if (t->policy->shape.vocab < tokenizer_vocab_size(t->s.task->tokenizer))
 		TRY(err_set(e, ERR_MISMATCH, "the model %s has %lld tokens, the task's tokenizer %d", folder, (long long)t->policy->shape.vocab,
 			    tokenizer_vocab_size(t->s.task->tokenizer)));
 	TRY(learner_open(&t->learner, &t->s.config, t->policy, t->reference, t->s.task->end_token, e));
@@ -107,7 +107,7 @@ static int open_server(struct stage *t, struct err *e)
 		.wire = {.max_message = (size_t)c->net.max_message_mib << 20, .heartbeat_seconds = c->net.heartbeat_seconds},
 		.endpoint = endpoint, .run = t->s.run_id, .fingerprint = t->s.fingerprint, .lease_seconds = c->rollout.lease_seconds, .set_aside = (uint32_t)c->rollout.set_aside,
 		.expected_workers = (int)c->run.workers, .group_size = (uint32_t)c->rollout.group_size, .max_new = (uint32_t)c->rollout.max_new_tokens,
-		.limits = {(size_t)c->net.max_message_mib << 20, tokenizer_vocab_size(t->s.task->tokenizer), (uint32_t)t->policy->shape.experts},
+		.limits = {(size_t)c->net.max_message_mib << 20, (int32_t)t->policy->shape.vocab, (uint32_t)t->policy->shape.experts},
 		.rule = &rule, .stop = t->s.stop};
 	return ppo_server_open(&t->server, &o, e);
 }
@@ -167,7 +167,7 @@ static int finish(struct stage *t, struct err *e)
 	const struct metrics *m = &t->learner->metrics;
 	int rc = 0;
 	TRY(session_path(&t->s, "models/ppo", folder, e));
-	TRY(model_folder_write(folder, t->policy, t->s.task->tokenizer, e));
+	TRY(session_export(&t->s, folder, t->policy, e));
 	FAULT_POINT("ppo.before_summary", "the model is written, the summary not");
 	TRY(store_server_events(t, e));
 	json_t *j = json_pack("{s:I,s:f,s:f,s:f,s:f,s:f}", "steps", (json_int_t)t->learner->step, "seconds", fs_now() - t->began, "kl",

@@ -32,7 +32,7 @@ static int finish(struct stage *t, struct err *e)
 	int rc = 0;
 	json_t *j = json_object();
 	TRY(session_path(&t->s, "models/sft", folder, e));
-	TRY(model_folder_write(folder, t->t.model, t->s.task->tokenizer, e));
+	TRY(session_export(&t->s, folder, t->t.model, e));
 	FAULT_POINT("sft.before_measure", "the supervised model is written, not measured");
 	TRY(session_pass_rate(&t->s, t->t.model, &p, e));
 	json_object_set_new(j, "steps", json_integer(t->s.config.sft.steps));
@@ -62,11 +62,11 @@ int stage_sft(const struct stage_options *o, struct err *e)
 	TRY(session_open(&t.s, &so, e));
 	const struct config *c = &t.s.config;
 	t.t = (struct supervised){.s = &t.s, .c = &c->sft, .name = "sft", .heldout = heldout_loss, .arg = &t};
+	struct shape shape;
+	TRY(session_shape(&t.s, HEAD_LM, &shape, e));
 	if (c->model.init[0]) {
 		TRY(model_folder_open(&t.t.model, c->model.init, t.s.backend, HEAD_LM, e));
 	} else {
-		struct shape shape;
-		shape_from_config(&shape, c, tokenizer_vocab_size(t.s.task->tokenizer), HEAD_LM);
 		TRY(model_open(&t.t.model, t.s.backend, &shape, e));
 		model_init(t.t.model, (uint64_t)c->run.seed);
 	}

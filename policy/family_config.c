@@ -81,7 +81,8 @@ static int read_value(const json_t *v, const struct key *k, const json_t *standa
 	if (k->kind == KEY_ID && json_is_array(v)) v = json_array_get(v, 0);
 	switch (k->kind) {
 	case KEY_INT:
-		if (!json_is_integer(v) && !json_is_null(v)) return wrong(path, k->name, e);
+	case KEY_OPTIONAL:
+		if (!json_is_integer(v) && !(k->kind == KEY_OPTIONAL && json_is_null(v))) return wrong(path, k->name, e);
 		*(int64_t *)field = json_integer_value(v);
 		if (*(int64_t *)field < 0 || *(int64_t *)field > INT32_MAX) return err_set(e, ERR_RANGE, "%s: %s is out of range", path, k->name);
 		return 0;
@@ -261,7 +262,8 @@ static json_t *field_json(const struct key *k, const struct shape *s)
 	const void *field = (const char *)s + k->offset;
 	int64_t id;
 	switch (k->kind) {
-	case KEY_INT: return !*(const int64_t *)field && k->standard && !strcmp(k->standard, "null") ? json_null() : json_integer(*(const int64_t *)field);
+	case KEY_INT: return json_integer(*(const int64_t *)field);
+	case KEY_OPTIONAL: return *(const int64_t *)field ? json_integer(*(const int64_t *)field) : json_null();
 	case KEY_FLAG: return json_boolean(*(const int *)field);
 	case KEY_REAL: return json_real(*(const double *)field);
 	case KEY_ID: id = *(const int64_t *)field; return id < 0 ? json_null() : json_integer(id);
@@ -319,7 +321,7 @@ json_t *family_write(const struct shape *s, const char *dtype)
 
 const char *family_difference(const struct shape *a, const struct shape *b)
 {
-	static const size_t bytes[] = {[KEY_INT] = sizeof(int64_t), [KEY_FLAG] = sizeof(int), [KEY_REAL] = sizeof(double), [KEY_ACTIVATION] = sizeof(enum activation),
+	static const size_t bytes[] = {[KEY_INT] = sizeof(int64_t), [KEY_OPTIONAL] = sizeof(int64_t), [KEY_FLAG] = sizeof(int), [KEY_REAL] = sizeof(double), [KEY_ACTIVATION] = sizeof(enum activation),
 				       [KEY_ID] = 0, [KEY_MUST] = 0};
 	if (a->family != b->family) return "model_type";
 	const struct family_row *f = &family_rows[a->family];

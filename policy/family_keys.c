@@ -9,6 +9,7 @@
 #define TO(field) offsetof(struct shape, field)
 #define INT(name, field, standard) {name, NULL, KEY_INT, TO(field), standard}
 #define INT2(name, alias, field, standard) {name, alias, KEY_INT, TO(field), standard}
+#define OPTIONAL(name, field, standard) {name, NULL, KEY_OPTIONAL, TO(field), standard}
 #define FLAG(name, field, standard) {name, NULL, KEY_FLAG, TO(field), standard}
 #define REAL(name, field, standard) {name, NULL, KEY_REAL, TO(field), standard}
 #define MUST(name, standard) {name, NULL, KEY_MUST, 0, standard}
@@ -28,7 +29,7 @@ static const char *const tenfold_ignored[] = {"scoring_func", "score_head", NULL
 
 static const struct key olmoe[] = {
 	INT("vocab_size", vocab, "50304"), INT("hidden_size", width, "2048"), INT("intermediate_size", expert_width, "2048"),
-	INT("num_hidden_layers", layers, "16"), INT("num_attention_heads", heads, "16"), INT("num_key_value_heads", kv_heads, "null"),
+	INT("num_hidden_layers", layers, "16"), INT("num_attention_heads", heads, "16"), OPTIONAL("num_key_value_heads", kv_heads, "null"),
 	MUST("hidden_act", "\"silu\""), INT("max_position_embeddings", max_positions, "4096"), REAL("initializer_range", init_std, "0.02"),
 	REAL("rms_norm_eps", norm_eps, "1e-5"), FLAG("tie_word_embeddings", tied, "false"), FLAG("attention_bias", qkv_bias, "false"),
 	MUST("clip_qkv", "null"), INT("num_experts_per_tok", chosen, "8"), INT2("num_experts", "num_local_experts", experts, "64"),
@@ -37,15 +38,15 @@ static const struct key olmoe[] = {
 
 static const struct key llama[] = {
 	INT("vocab_size", vocab, "32000"), INT("hidden_size", width, "4096"), INT("intermediate_size", dense_width, "11008"),
-	INT("num_hidden_layers", layers, "32"), INT("num_attention_heads", heads, "32"), INT("num_key_value_heads", kv_heads, "null"),
-	INT("head_dim", head_dim, "null"), MUST("hidden_act", "\"silu\""), INT("max_position_embeddings", max_positions, "2048"),
+	INT("num_hidden_layers", layers, "32"), INT("num_attention_heads", heads, "32"), OPTIONAL("num_key_value_heads", kv_heads, "null"),
+	OPTIONAL("head_dim", head_dim, "null"), MUST("hidden_act", "\"silu\""), INT("max_position_embeddings", max_positions, "2048"),
 	REAL("initializer_range", init_std, "0.02"), REAL("rms_norm_eps", norm_eps, "1e-6"), FLAG("tie_word_embeddings", tied, "false"),
 	FLAG("attention_bias", qkv_bias, "false"), FLAG("mlp_bias", ffn_bias, "false"), IDS("1", "2", "null"),
 };
 
 static const struct key gpt2[] = {
 	INT("vocab_size", vocab, "50257"), INT2("n_positions", "max_position_embeddings", max_positions, "1024"), INT2("n_embd", "hidden_size", width, "768"),
-	INT2("n_layer", "num_hidden_layers", layers, "12"), INT2("n_head", "num_attention_heads", heads, "12"), INT("n_inner", dense_width, "null"),
+	INT2("n_layer", "num_hidden_layers", layers, "12"), INT2("n_head", "num_attention_heads", heads, "12"), OPTIONAL("n_inner", dense_width, "null"),
 	{"activation_function", NULL, KEY_ACTIVATION, TO(activation), "\"gelu_new\""}, REAL("layer_norm_epsilon", norm_eps, "1e-5"),
 	REAL("initializer_range", init_std, "0.02"), MUST("scale_attn_weights", "true"), MUST("scale_attn_by_inverse_layer_idx", "false"),
 	MUST("reorder_and_upcast_attn", "false"), MUST("add_cross_attention", "false"), FLAG("tie_word_embeddings", tied, "true"),
@@ -62,8 +63,8 @@ static const struct key gpt_neox[] = {
 
 static const struct key mixtral[] = {
 	INT("vocab_size", vocab, "32000"), INT("hidden_size", width, "4096"), INT("intermediate_size", expert_width, "14336"),
-	INT("num_hidden_layers", layers, "32"), INT("num_attention_heads", heads, "32"), INT("num_key_value_heads", kv_heads, "8"),
-	INT("head_dim", head_dim, "null"), MUST("hidden_act", "\"silu\""), INT("max_position_embeddings", max_positions, "131072"),
+	INT("num_hidden_layers", layers, "32"), INT("num_attention_heads", heads, "32"), OPTIONAL("num_key_value_heads", kv_heads, "8"),
+	OPTIONAL("head_dim", head_dim, "null"), MUST("hidden_act", "\"silu\""), INT("max_position_embeddings", max_positions, "131072"),
 	REAL("initializer_range", init_std, "0.02"), REAL("rms_norm_eps", norm_eps, "1e-5"), FLAG("tie_word_embeddings", tied, "false"),
 	INT("num_experts_per_tok", chosen, "2"), INT2("num_local_experts", "num_experts", experts, "8"), MUST("router_jitter_noise", "0.0"),
 	IDS("1", "2", "null"),
@@ -72,7 +73,7 @@ static const struct key mixtral[] = {
 static const struct key qwen3_moe[] = {
 	INT("vocab_size", vocab, "151936"), INT("hidden_size", width, "2048"), INT("intermediate_size", dense_width, "6144"),
 	INT("num_hidden_layers", layers, "24"), INT("num_attention_heads", heads, "32"), INT("num_key_value_heads", kv_heads, "4"),
-	INT("head_dim", head_dim, "null"), MUST("hidden_act", "\"silu\""), INT("max_position_embeddings", max_positions, "32768"),
+	OPTIONAL("head_dim", head_dim, "null"), MUST("hidden_act", "\"silu\""), INT("max_position_embeddings", max_positions, "32768"),
 	REAL("initializer_range", init_std, "0.02"), REAL("rms_norm_eps", norm_eps, "1e-6"), FLAG("tie_word_embeddings", tied, "false"),
 	FLAG("attention_bias", qkv_bias, "false"), MUST("use_sliding_window", "false"), MUST("decoder_sparse_step", "1"),
 	INT("moe_intermediate_size", expert_width, "768"), INT("num_experts_per_tok", chosen, "8"), INT2("num_experts", "num_local_experts", experts, "128"),
@@ -83,8 +84,8 @@ static const char *const qwen3_moe_ignored[] = {"max_window_layers", "mlp_only_l
 static const struct key deepseek[] = {
 	INT("vocab_size", vocab, "102400"), INT("hidden_size", width, "4096"), INT("intermediate_size", dense_width, "11008"),
 	INT("moe_intermediate_size", expert_width, "1407"), INT("num_hidden_layers", layers, "30"), INT("num_attention_heads", heads, "32"),
-	INT("num_key_value_heads", kv_heads, "null"), INT("n_shared_experts", shared_experts, "null"), INT("n_routed_experts", experts, "null"),
-	INT("num_experts_per_tok", chosen, "null"), MUST("moe_layer_freq", "1"), INT("first_k_dense_replace", dense_layers, "0"),
+	OPTIONAL("num_key_value_heads", kv_heads, "null"), OPTIONAL("n_shared_experts", shared_experts, "null"), OPTIONAL("n_routed_experts", experts, "null"),
+	OPTIONAL("num_experts_per_tok", chosen, "null"), MUST("moe_layer_freq", "1"), INT("first_k_dense_replace", dense_layers, "0"),
 	FLAG("norm_topk_prob", router_normalize, "false"), MUST("scoring_func", "\"softmax\""), MUST("hidden_act", "\"silu\""),
 	INT("max_position_embeddings", max_positions, "2048"), REAL("initializer_range", init_std, "0.02"), REAL("rms_norm_eps", norm_eps, "1e-6"),
 	FLAG("tie_word_embeddings", tied, "false"), FLAG("attention_bias", qkv_bias, "false"), IDS("100000", "100001", "null"),
@@ -93,9 +94,9 @@ static const struct key deepseek[] = {
 static const struct key deepseek_v2[] = {
 	INT("vocab_size", vocab, "102400"), INT("hidden_size", width, "4096"), INT("intermediate_size", dense_width, "11008"),
 	INT("moe_intermediate_size", expert_width, "1407"), INT("num_hidden_layers", layers, "32"), INT("num_attention_heads", heads, "32"),
-	INT("num_key_value_heads", kv_heads, "null"), INT("n_shared_experts", shared_experts, "2"), INT("n_routed_experts", experts, "64"),
-	INT("num_experts_per_tok", chosen, "null"), MUST("moe_layer_freq", "1"), INT("first_k_dense_replace", dense_layers, "0"),
-	INT("q_lora_rank", query_rank, "1536"), INT("kv_lora_rank", latent_rank, "512"), INT("qk_nope_head_dim", nope_dim, "128"),
+	OPTIONAL("num_key_value_heads", kv_heads, "null"), INT("n_shared_experts", shared_experts, "2"), INT("n_routed_experts", experts, "64"),
+	OPTIONAL("num_experts_per_tok", chosen, "null"), MUST("moe_layer_freq", "1"), INT("first_k_dense_replace", dense_layers, "0"),
+	OPTIONAL("q_lora_rank", query_rank, "1536"), INT("kv_lora_rank", latent_rank, "512"), INT("qk_nope_head_dim", nope_dim, "128"),
 	INT("qk_rope_head_dim", rope_dims, "64"), INT("v_head_dim", value_dim, "128"), REAL("routed_scaling_factor", router_scale, "1.0"),
 	MUST("topk_method", "\"greedy\""), MUST("norm_topk_prob", "false"), MUST("scoring_func", "\"softmax\""), MUST("hidden_act", "\"silu\""),
 	INT("max_position_embeddings", max_positions, "2048"), REAL("initializer_range", init_std, "0.02"), REAL("rms_norm_eps", norm_eps, "1e-6"),

@@ -5,7 +5,8 @@
 #include "policy/family.h"
 
 enum key_kind {
-	KEY_INT,  /* to an int64_t; null: 0 */
+	KEY_INT,  /* to an int64_t */
+	KEY_OPTIONAL, /* the same; 0 and null are the same and mean none, or what follows from others */
 	KEY_FLAG, /* to an int */
 	KEY_REAL, /* to a double */
 	KEY_ID,   /* a token id to an int64_t; null: -1; of a list the first */

@@ -241,18 +241,25 @@ static void sample_pass(struct generator *g)
 	m->ops->download(m->backend, g->host_logprob, g->logprob, (size_t)b->outs * 4);
 }
 
+/* Text of n tokens, in the scratch arena. Ids without a token, the padding rows of a vocabulary, are nothing, as `tokenizers` has it. */
+static char *text_of(struct generator *g, const int32_t *tokens, size_t n, int flags)
+{
+	int32_t *known = arena_must(g->scratch, n + 1, sizeof *known);
+	size_t k = 0;
+	for (size_t i = 0; i < n; i++)
+		if (tokenizer_token(g->o.tokenizer, tokens[i])) known[k++] = tokens[i];
+	int64_t bytes = tokenizer_decode(g->o.tokenizer, known, k, flags, NULL, 0, NULL);
+	CHECK(bytes >= 0, "generated tokens do not decode");
+	char *text = arena_must(g->scratch, (size_t)bytes + 1, 1);
+	tokenizer_decode(g->o.tokenizer, known, k, flags, text, (size_t)bytes + 1, NULL);
+	return text;
+}
+
 static int stops(struct generator *g, const struct candidate *c)
 {
 	if (!g->o.stop || !g->o.stop[0]) return 0;
-	int64_t n = tokenizer_decode(g->o.tokenizer, c->tokens, c->length, TOKENIZER_SKIP_SPECIAL, NULL, 0, NULL);
-	char *text = n < 0 ? NULL : malloc((size_t)n + 1);
-	int found = 0;
-	if (text) {
-		tokenizer_decode(g->o.tokenizer, c->tokens, c->length, TOKENIZER_SKIP_SPECIAL, text, (size_t)n + 1, NULL);
-		found = strstr(text, g->o.stop) != NULL;
-	}
-	free(text);
-	return found;
+	arena_reset(g->scratch);
+	return strstr(text_of(g, c->tokens, c->length, TOKENIZER_SKIP_SPECIAL), g->o.stop) != NULL;
 }
 
 /* Takes in the sampled tokens. */
@@ -328,10 +335,7 @@ static const char *decoded(struct generator *g, const struct candidate *c)
 	/* a stop text was found in the text without special tokens, so it is cut off there */
 	int flags = TOKENIZER_UTF8 | (c->finish == GROUP_FINISH_STOP ? TOKENIZER_SKIP_SPECIAL : 0);
 	if (c->finish == GROUP_FINISH_END && n > 0) n--;
-	int64_t bytes = tokenizer_decode(g->o.tokenizer, c->tokens, n, flags, NULL, 0, NULL);
-	CHECK(bytes >= 0, "generated tokens do not decode");
-	char *text = arena_must(g->scratch, (size_t)bytes + 1, 1);
-	tokenizer_decode(g->o.tokenizer, c->tokens, n, flags, text, (size_t)bytes + 1, NULL);
+	char *text = text_of(g, c->tokens, n, flags);
 	if (c->finish == GROUP_FINISH_STOP) *strstr(text, g->o.stop) = 0;
 	return text;
 }

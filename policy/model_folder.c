@@ -79,3 +79,22 @@ out:
 	*out = NULL;
 	return rc;
 }
+
+int model_folder_copy_rest(const char *from, const char *to, struct err *e)
+{
+	static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "vocab.json",
+					    "merges.txt", "chat_template.jinja", "added_tokens.json"};
+	int rc = 0;
+	for (size_t i = 0; i < sizeof names / sizeof *names && rc == 0; i++) {
+		char a[PATH_MAX], b[PATH_MAX], *data;
+		size_t bytes;
+		TRY(join(a, from, names[i], e));
+		TRY(join(b, to, names[i], e));
+		if (!fs_exists(a) || fs_exists(b)) continue;
+		TRY(fs_read(a, (size_t)1 << 30, &data, &bytes, e));
+		rc = fs_write_atomic(b, data, bytes, e);
+		free(data);
+	}
+out:
+	return rc;
+}

@@ -14,6 +14,9 @@ int model_folder_write(const char *folder, const struct model *m, const struct t
 int model_folder_write_as(const char *folder, const struct model *m, const struct tokenizer *t, enum safetensors_dtype dtype, struct err *e);
 /* The shape in config.json; a missing key is an error that names it. */
 int model_folder_shape(const char *folder, struct shape *s, struct err *e);
+/* Copies what belongs to a checkpoint beside weights, shape and tokenizer.json: the tokenizer's other files, generation_config.json.
+ * A file that is in `to` already stays. */
+int model_folder_copy_rest(const char *from, const char *to, struct err *e);
 /* Opens the model with its weights. heads_kind: heads wanted (HEAD_LM | HEAD_SCALAR); a wanted scalar head that the
  * folder lacks starts at zero, one that is not wanted is passed over. */
 int model_folder_open(struct model **out, const char *folder, struct backend *backend, int heads_kind, struct err *e);

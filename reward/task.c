@@ -1,10 +1,14 @@
 /* Tasks; see task.h. The one from files is in task_files.c. */
 #include "reward/task_internal.h"
 
+#include "core/base/fs.h"
 #include "core/base/hash.h"
+#include "policy/model_folder.h"
 #include "reward/verify_number.h"
 
 #include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,16 +88,40 @@ out:
 	return rc;
 }
 
+/* The token that ends a completion: the tokenizer's own, the usual one, or what the start model's config.json names. */
+static int end_token_get(struct task *t, const struct config *c, struct err *e)
+{
+	struct shape s;
+	t->end_token = tokenizer_eos(t->tokenizer);
+	if (t->end_token < 0) t->end_token = tokenizer_id(t->tokenizer, END);
+	if (t->end_token < 0 && c->model.init[0]) {
+		int rc = model_folder_shape(c->model.init, &s, e);
+		if (rc < 0) return rc;
+		t->end_token = (int32_t)s.eos;
+	}
+	if (t->end_token >= 0) return 0;
+	return err_set(e, ERR_RANGE, "the tokenizer names no token to end a completion with: eos_token in tokenizer_config.json, eos_token_id in the model's "
+		       "config.json, or a token %s", END);
+}
+
+/* 1 when the folder has a tokenizer's files. */
+static int has_tokenizer(const char *folder)
+{
+	static const char *const names[] = {"tokenizer.json", "vocab.json"};
+	char path[PATH_MAX];
+	for (int i = 0; i < 2 && folder[0]; i++)
+		if (snprintf(path, sizeof path, "%s/%s", folder, names[i]) < PATH_MAX && fs_exists(path)) return 1;
+	return 0;
+}
+
 int task_tokenizer(struct task *t, const struct config *c, const struct tokenizer_text *texts, size_t n, struct err *e)
 {
 	const char *specials[] = {END};
-	int rc = c->tokenizer.path[0] ? tokenizer_open(&t->tokenizer, c->tokenizer.path, e)
-				      : tokenizer_train(&t->tokenizer, texts, n, (int32_t)c->tokenizer.vocab_size, specials, 1, e);
-	if (rc < 0) return rc;
-	t->end_token = tokenizer_eos(t->tokenizer) >= 0 ? tokenizer_eos(t->tokenizer) : tokenizer_id(t->tokenizer, END);
-	if (t->end_token < 0)
-		return err_set(e, ERR_RANGE, "tokenizer.path %s has neither an eos_token (tokenizer_config.json) nor %s to end a completion with", c->tokenizer.path, END);
-	if (!strcmp(c->task.chat, "none")) return 0;
+	const char *path = c->tokenizer.path[0] ? c->tokenizer.path : has_tokenizer(c->model.init) ? c->model.init : NULL;
+	int rc = path ? tokenizer_open(&t->tokenizer, path, e)
+		      : tokenizer_train(&t->tokenizer, texts, n, (int32_t)c->tokenizer.vocab_size, specials, 1, e);
+	if (rc == 0) rc = end_token_get(t, c, e);
+	if (rc < 0 || !strcmp(c->task.chat, "none")) return rc;
 	rc = chat_open(&t->chat, t->tokenizer, strcmp(c->task.chat, "own") ? c->task.chat : NULL, e);
 	return rc < 0 ? err_prefix(e, "task.chat") : 0;
 }

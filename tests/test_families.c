@@ -214,6 +214,15 @@ static void test_round_trip(void **state)
 		assert_ok(model_folder_open(&b, folder, backend, HEAD_LM, &err));
 		struct shape x = a->shape, y = b->shape;
 		if (memcmp(&x, &y, sizeof x)) fail_msg("%s: another shape is read back", fixtures[f]);
+		/* no rank is null in config.json: to transformers 0 would be a rank */
+		if (x.qkv == QKV_LATENT) {
+			char *text;
+			size_t bytes;
+			snprintf(path, sizeof path, "%s/config.json", folder);
+			assert_ok(fs_read(path, 1 << 20, &text, &bytes, &err));
+			assert_true(!strstr(text, "\"q_lora_rank\": null") == (x.query_rank > 0));
+			free(text);
+		}
 		assert_int_equal(a->params.floats, b->params.floats);
 		assert_memory_equal(a->weights, b->weights, (size_t)a->params.floats * sizeof(float));
 		model_close(a);

@@ -44,7 +44,7 @@ static const struct config_key table[] = {
 	INT("run.services", run.services, "1", 1, 64, "Reward services that `tenfold run` starts."),
 	INT("run.keep_checkpoints", run.keep_checkpoints, "2", 2, 1000, "Checkpoints kept; older ones are removed."),
 
-	TEXT("model.init", model.init, "", "Folder of a model to start from; empty: from scratch with the shape below."),
+	TEXT("model.init", model.init, "", "Folder of a model to start from, its own layout or a checkpoint of transformers (docs/models.md); empty: from scratch with the shape below."),
 	INT("model.width", model.width, "128", 8, 65536, "Width of the residual stream."),
 	INT("model.layers", model.layers, "3", 1, 256, "Transformer layers."),
 	INT("model.heads", model.heads, "4", 1, 256, "Query heads."),
@@ -67,7 +67,7 @@ static const struct config_key table[] = {
 	BOOL("model.tie_embeddings", model.tie_embeddings, "false", "The output layer is the embedding, transposed."),
 	INT("model.max_positions", model.max_positions, "2048", 8, 1048576, "Longest prompt and completion together, tokens."),
 
-	TEXT("tokenizer.path", tokenizer.path, "", "Folder or file of an existing tokenizer; empty: trained from the task's text."),
+	TEXT("tokenizer.path", tokenizer.path, "", "Folder or file of an existing tokenizer; empty: that of model.init when it has one, else trained from the task's text."),
 	INT("tokenizer.vocab_size", tokenizer.vocab_size, "448", 258, 1048576, "Vocabulary of a tokenizer trained here: 256 bytes, the special tokens, and merges up to this size."),
 
 	CHOICE("task.name", task.name, "stack", "stack|prompts", "stack: write programs in the built-in stack language; prompts: your own files."),
