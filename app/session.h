@@ -65,7 +65,7 @@ int session_shape(const struct session *s, int heads_kind, struct shape *shape, 
 int session_export(const struct session *s, const char *folder, const struct model *m, struct err *e);
 /* The backend of a role that was opened without one and finds that it needs it; threads are shared as for workers. */
 int session_open_backend(struct session *s, struct err *e);
-/* Puts `value` (stolen) under "part.key…" of summary.json: part is the stage's object. */
+/* Puts `value` (stolen) under "part.key…" of summary.json: part is the stage's object; and brings the models' cards up to it. */
 struct json_t;
 int session_summary(struct session *s, const char *part, struct json_t *value, struct err *e);
 /* The private endpoint of this run for a role ("learner", "reward-0"), or the configured one. */

@@ -1,6 +1,7 @@
 /* The learner of the stage ppo: what it works on, the loop (ppo/loop.h), and
  * what people see of it. */
 #include "app/limits.h"
+#include "app/memory.h"
 #include "app/metrics_file.h"
 #include "app/options.h"
 #include "app/progress.h"
@@ -211,6 +212,7 @@ int stage_learner(const struct stage_options *o, struct err *e)
 	struct session_options so = {.config = o->config, .sets = o->sets, .folder = o->folder, .stage = "ppo", .resume = o->resume,
 				     .parts = SESSION_RUN | SESSION_BACKEND | SESSION_TASK};
 	TRY(session_open(&t.s, &so, e));
+	TRY(memory_check(&t.s, stderr, e));
 	TRY(open_models(&t, e));
 	TRY(open_server(&t, e));
 	fprintf(stderr, "ppo: %lld steps of %lld prompts × %lld completions, %s, %d threads, workers at %s\n", (long long)t.s.config.ppo.steps,

@@ -42,6 +42,10 @@ size_t activations_bytes(const struct activations *a)
 static void *get(struct activations *a, int64_t count)
 {
 	size_t bytes = (size_t)count * 4;
+	if (a->plan) {
+		a->bytes += bytes;
+		return NULL;
+	}
 	void *p = a->model->ops->alloc(a->model->backend, bytes);
 	CHECK(p, "out of memory: activations need %zu bytes more than the %zu already taken; lower ppo.micro_batch, sft.batch or rollout.batch_groups",
 	      bytes, a->bytes);
@@ -53,6 +57,17 @@ static void *get(struct activations *a, int64_t count)
 	a->owned[a->owned_count++] = p;
 	a->bytes += bytes;
 	return p;
+}
+
+size_t activations_plan(const struct shape *s, int keep, int64_t rows, int64_t pages, int64_t outs)
+{
+	struct model m = {.shape = *s};
+	struct activations *a = activations_open(&m, keep);
+	a->plan = 1;
+	activations_reserve(a, rows, pages, outs);
+	size_t bytes = a->bytes;
+	activations_close(a);
+	return bytes;
 }
 
 static void layer_buffers(struct activations *a, struct layer_acts *l, int64_t layer, int64_t t, int64_t pages)

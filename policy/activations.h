@@ -23,7 +23,7 @@ struct layer_acts {
 
 struct activations {
 	const struct model *model;
-	int keep;
+	int keep, plan; /* plan: counted, not allocated */
 	int64_t cap_rows, cap_pages, cap_outs;
 	size_t bytes;
 	void **owned;       /* allocations */

@@ -40,6 +40,8 @@ struct activations;
 struct activations *activations_open(const struct model *, int keep);
 void activations_close(struct activations *);
 size_t activations_bytes(const struct activations *);
+/* Bytes that activations of a model of this shape take for batches of this size. */
+size_t activations_plan(const struct shape *, int keep, int64_t rows, int64_t pages, int64_t outs);
 
 /* Runs the trunk. cache NULL: the batch brings all keys it needs and uses pages of the activations. */
 void model_forward(const struct model *, struct activations *, const struct batch *, const struct kv_cache *cache);

@@ -119,13 +119,37 @@ static void name_version(struct reward_model *m)
 	snprintf(m->version, sizeof m->version, "model-%s", hex);
 }
 
+/* In a family's layout a classifier's score is w·h alone: gain and bias of a pointwise member go into w and into reward.json's
+ * bias, so that the folder read by `transformers` gives this model's score but for that constant. */
+static void fold_head(struct reward_member *b)
+{
+	const struct params *p = &b->model->params;
+	const struct ops *o = b->model->ops;
+	if (b->model->shape.family == FAMILY_TENFOLD || b->block) return;
+	size_t n = (size_t)p->list[p->score].size;
+	float bias, *w = malloc(n * sizeof *w);
+	CHECK(w, "out of memory for a head of %zu weights", n);
+	float *at = b->model->weights + p->list[p->score].offset, *bias_at = b->model->weights + p->list[p->score_bias].offset;
+	o->download(b->model->backend, w, at, n * sizeof *w);
+	o->download(b->model->backend, &bias, bias_at, sizeof bias);
+	for (size_t i = 0; i < n; i++) w[i] = (float)(b->gain * (double)w[i]);
+	b->bias += b->gain * (double)bias;
+	b->gain = 1;
+	bias = 0;
+	o->upload(b->model->backend, at, w, n * sizeof *w);
+	o->upload(b->model->backend, bias_at, &bias, sizeof bias);
+	o->weights_changed(b->model->backend);
+	free(w);
+}
+
 int reward_model_save(struct reward_model *m, const char *folder, const struct tokenizer *t, struct err *e)
 {
 	char path[PATH_MAX], *text = NULL;
 	int rc = 0;
 	json_t *list = json_array(), *j = NULL;
 	for (uint32_t i = 0; i < m->members; i++) {
-		const struct reward_member *b = &m->member[i];
+		struct reward_member *b = &m->member[i];
+		fold_head(b);
 		TRY(member_path(path, folder, i, e));
 		TRY(model_folder_write(path, b->model, t, e));
 		json_array_append_new(list, json_pack("{s:s,s:I,s:f,s:f,s:f}", "folder", i ? path + strlen(folder) + 1 : ".", "step", (json_int_t)b->step, "gain", b->gain, "bias",
@@ -163,6 +187,25 @@ out:
 	return rc;
 }
 
+/* A classifier of `transformers` (…ForSequenceClassification, one label): one member, its score as it is. */
+static int open_classifier(struct reward_model **out, const char *folder, struct backend *backend, struct err *e)
+{
+	struct shape s;
+	int rc = model_folder_shape(folder, &s, e);
+	if (rc < 0) return rc;
+	if (s.family == FAMILY_TENFOLD || s.heads_kind != HEAD_SCALAR)
+		return err_set(e, ERR_NOT_FOUND, "there is no reward model in %s: neither reward.json nor a classifier's config.json", folder);
+	struct reward_model *m = model_new(backend, 0, 1);
+	rc = member_open(m, 0, folder, e);
+	if (rc < 0) {
+		reward_model_close(m);
+		return rc;
+	}
+	name_version(m);
+	*out = m;
+	return 0;
+}
+
 int reward_model_open(struct reward_model **out, const char *folder, struct backend *backend, struct err *e)
 {
 	char path[PATH_MAX], *text = NULL;
@@ -173,8 +216,10 @@ int reward_model_open(struct reward_model **out, const char *folder, struct back
 	int rc = 0;
 	*out = NULL;
 	if (snprintf(path, sizeof path, "%s/reward.json", folder) >= PATH_MAX) TRY(err_set(e, ERR_RANGE, "path too long: %s", folder));
-	if (!fs_exists(path))
+	if (!fs_exists(path)) {
+		if (snprintf(path, sizeof path, "%s/config.json", folder) < PATH_MAX && fs_exists(path)) return open_classifier(out, folder, backend, e);
 		TRY(err_set(e, ERR_NOT_FOUND, "there is no reward model in %s (no reward.json): run the stages collect and fit-reward, or set reward.model", folder));
+	}
 	TRY(fs_read(path, 1 << 20, &text, &bytes, e));
 	j = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &je);
 	if (!j) TRY(err_set(e, ERR_FORMAT, "%s:%d: %s", path, je.line, je.text));

@@ -231,6 +231,97 @@ static void test_round_trip(void **state)
 	assert_ok(fs_remove_tree(folder, &err));
 }
 
+/* ---- scalar heads ---- */
+
+static void scores_of(struct model *m, const int32_t *tokens, float *scores)
+{
+	struct activations *a = activations_open(m, 0);
+	struct batch b;
+	uint32_t length = LENGTH - 1;
+	batch_open(&b, backend);
+	batch_reset(&b, 1);
+	for (int i = 0; i < SEQUENCES; i++) batch_add(&b, tokens + (ptrdiff_t)i * LENGTH, 1, &length, 1, BATCH_LAST, -1, 0, 0);
+	batch_upload(&b);
+	assert_int_equal(b.outs, SEQUENCES);
+	model_forward(m, a, &b, NULL);
+	model_scalars(m, a, &b, scores);
+	batch_close(&b);
+	activations_close(a);
+}
+
+static size_t count_named(const char *folder, const char *name)
+{
+	struct safetensors *s;
+	assert_ok(safetensors_open_folder(&s, folder, &err));
+	size_t n = safetensors_find(s, name) != NULL;
+	safetensors_close(s);
+	return n;
+}
+
+/* ...ForSequenceClassification with one label, read and written: no score.bias in either. */
+static void test_classifiers(void **state)
+{
+	(void)state;
+	static const char *const names[] = {"gpt2_reward", "qwen3_moe_reward"};
+	char folder[] = "/tmp/tenfold-families-XXXXXX", path[512];
+	assert_non_null(mkdtemp(folder));
+	for (int i = 0; i < 2; i++) {
+		struct safetensors *golden;
+		struct model *m;
+		float scores[SEQUENCES];
+		fixture_path(path, names[i], "golden.safetensors");
+		assert_ok(safetensors_open(&golden, path, &err));
+		const int32_t *tokens = (const int32_t *)(const void *)safetensors_find(golden, "tokens")->data;
+		const float *want = (const float *)(const void *)safetensors_find(golden, "scores")->data;
+		fixture_path(path, names[i], "");
+		for (int again = 0; again < 2; again++) {
+			struct shape s;
+			assert_ok(model_folder_shape(path, &s, &err));
+			assert_int_equal(s.heads_kind, HEAD_SCALAR);
+			assert_ok(model_folder_open(&m, path, backend, HEAD_SCALAR, &err));
+			scores_of(m, tokens, scores);
+			if (!(distance(scores, want, SEQUENCES) <= 1e-5)) fail_msg("%s: scores %g %g, transformers has %g %g", names[i], (double)scores[0], (double)scores[1],
+										  (double)want[0], (double)want[1]);
+			if (!again) assert_ok(model_folder_write(folder, m, NULL, &err));
+			model_close(m);
+			assert_int_equal(count_named(path, "score.weight"), 1);
+			assert_int_equal(count_named(path, "score.bias"), 0);
+			snprintf(path, sizeof path, "%s", folder);
+		}
+		safetensors_close(golden);
+	}
+	assert_ok(fs_remove_tree(folder, &err));
+}
+
+/* TRL's value head beside a language model becomes a critic's head, and the other way. */
+static void test_value_heads(void **state)
+{
+	(void)state;
+	char folder[] = "/tmp/tenfold-families-XXXXXX", path[512];
+	struct model *both, *critic;
+	float one[SEQUENCES], other[SEQUENCES];
+	int32_t tokens[SEQUENCES * LENGTH];
+	assert_non_null(mkdtemp(folder));
+	for (int i = 0; i < SEQUENCES * LENGTH; i++) tokens[i] = 1 + i * 7 % 90;
+	fixture_path(path, "olmoe", "");
+	assert_ok(model_folder_open(&both, path, backend, HEAD_LM | HEAD_SCALAR, &err));
+	const struct params *p = &both->params;
+	assert_string_equal(p->list[p->score].name, "v_head.summary.weight");
+	for (int64_t i = 0; i < p->list[p->score].size; i++) both->weights[p->list[p->score].offset + i] = 0.1f * (float)(i % 5) - 0.2f;
+	both->weights[p->list[p->score_bias].offset] = 0.75f;
+	both->ops->weights_changed(backend);
+	assert_ok(model_folder_write(folder, both, NULL, &err));
+	assert_int_equal(count_named(folder, "v_head.summary.bias"), 1);
+	assert_ok(model_folder_open(&critic, folder, backend, HEAD_SCALAR, &err));
+	scores_of(both, tokens, one);
+	scores_of(critic, tokens, other);
+	assert_true(one[0] != one[1]);
+	assert_memory_equal(one, other, sizeof one);
+	model_close(both);
+	model_close(critic);
+	assert_ok(fs_remove_tree(folder, &err));
+}
+
 /* ---- refusals ---- */
 
 static const struct {
@@ -301,7 +392,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_logits), cmocka_unit_test(test_gradients), cmocka_unit_test(test_greedy_continuations),
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_classifiers), cmocka_unit_test(test_value_heads),
+		cmocka_unit_test(test_refusals),
 	};
 	return cmocka_run_group_tests_name("families", tests, setup, teardown);
 }

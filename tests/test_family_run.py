@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Whole runs that start from checkpoints in the layouts of transformers: what they export is the same layout, trained, and
-the digest does not depend on the number of workers."""
+"""Whole runs that start from checkpoints in the layouts of transformers: what they export is the same layout, trained, with a
+card, and the digest does not depend on the number of workers."""
 import json
 import os
+import subprocess
 import tempfile
 import unittest
 
 import family_kit
-from run_kit import CONFIG, sets, tenfold
+from run_kit import CONFIG, SOURCE, sets, tenfold
 
 
 def layout(folder):
@@ -36,6 +37,12 @@ class FamilyRun(unittest.TestCase):
                 heads = {k: v for k, v in layout(model).items() if k.startswith("v_head.")}
                 self.assertEqual({k: v for k, v in layout(model).items() if k not in heads}, {k: v[0] for k, v in tensors.items()})
                 self.assertTrue(os.path.exists(os.path.join(model, "tokenizer.json")))
+                with open(os.path.join(model, "README.md")) as f:
+                    card = f.read()
+                self.assertTrue(card.startswith("---\nlibrary_name: transformers\n"), card)
+                for part in ("base_model: \"start\"", "## Data", "## Method", "| steps |", "## Limits", "## Licence"):
+                    self.assertIn(part, card)
+                self.assertNotIn(folder, card)
                 info = json.loads(tenfold("model", "info", model, "--json").out)
                 self.assertEqual(info["model_type"], family)
             weights = []
@@ -55,6 +62,55 @@ class FamilyRun(unittest.TestCase):
 
     def test_deepseek_v2(self):
         self.assertEqual(self.run_family("deepseek_v2", **{"ppo.critic": "none", "ppo.advantage": "group"}), {})
+
+    def test_reward_model_is_a_classifier(self):
+        with tempfile.TemporaryDirectory() as folder:
+            start, out = os.path.join(folder, "start"), os.path.join(folder, "run")
+            family_kit.make(start, "gpt2")
+            keys = dict(family_kit.RUN, **{"model.init": start, "run.stages": "sft, collect, fit-reward, ppo", "collect.prompts": 16, "collect.step_groups": 8,
+                                           "fit.batch": 4, "fit.heldout": 0.4, "fit.reference": 8, "reward.terms": "model:1.0", "ppo.critic": "none",
+                                           "ppo.advantage": "group"})
+            done = tenfold("run", CONFIG, "--out", out, *sets(keys))
+            self.assertEqual(done.status, 0, done.err)
+            model = os.path.join(out, "models", "reward")
+            with open(os.path.join(model, "config.json")) as f:
+                self.assertEqual(json.load(f)["architectures"], ["GPT2ForSequenceClassification"])
+            names = layout(model)
+            self.assertEqual(names["score.weight"], [1, 32])
+            self.assertNotIn("score.bias", names)
+            self.assertNotIn("lm_head.weight", names)
+            # the classifier alone, as somebody else would hand it on, scores too
+            os.remove(os.path.join(model, "reward.json"))
+            again = os.path.join(folder, "again")
+            done = tenfold("run", CONFIG, "--out", again, *sets(dict(keys, **{"run.stages": "sft, ppo", "reward.model": model})))
+            self.assertEqual(done.status, 0, done.err)
+
+    def test_memory_is_counted_before_the_start(self):
+        with tempfile.TemporaryDirectory() as folder:
+            start, out = os.path.join(folder, "start"), os.path.join(folder, "run")
+            family_kit.make(start, "olmoe")
+            keys = dict(family_kit.RUN, **{"model.init": start, "run.stages": "ppo"})
+            done = tenfold("run", CONFIG, "--out", out, *sets(dict(keys, **{"rollout.batch_groups": 65536, "rollout.group_size": 64})))
+            self.assertEqual(done.status, 3, done.err)
+            self.assertIn("lower ppo.micro_batch", done.err)
+            self.assertIn("rollout.batch_groups (cache of a worker", done.err)
+            done = tenfold("run", CONFIG, "--out", out + "2", *sets(keys))
+            self.assertEqual(done.status, 0, done.err)
+            self.assertRegex(done.err, r"memory, MiB +weights +optimiser +packed +activations +cache +sum\nlearner ")
+
+    def test_full_size_opens_at_once(self):
+        """A 16B checkpoint without weights (holes in files) is mapped and checked; a byte less and it is refused."""
+        with tempfile.TemporaryDirectory() as folder:
+            script = os.path.join(SOURCE, "scripts", "sparse-checkpoint")
+            subprocess.run([script, folder, "--layers", "2", "--shards", "3"], check=True, stdout=subprocess.DEVNULL)
+            info = json.loads(tenfold("model", "info", folder, "--json").out)
+            self.assertEqual((info["tensors"], info["dtype"]), (3 + 9 + 7 + 65 * 3, "BF16"))
+            self.assertLess(info["open_seconds"], 5)
+            shard = os.path.join(folder, "model-00002-of-00003.safetensors")
+            os.truncate(shard, os.path.getsize(shard) - 1)
+            done = tenfold("model", "info", folder)
+            self.assertEqual(done.status, 2)
+            self.assertIn("model-00002-of-00003.safetensors", done.err)
 
 
 if __name__ == "__main__":

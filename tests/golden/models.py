@@ -14,7 +14,7 @@ from safetensors.torch import save_file, load_file
 from torch import nn
 from torch.nn import functional as F
 from transformers import (DeepseekV2Config, GPT2Config, GPTNeoXConfig, LlamaConfig, LlamaForCausalLM, MixtralConfig, OlmoeConfig,
-                          Qwen3MoeConfig, AutoModelForCausalLM)
+                          Qwen3MoeConfig, AutoModelForCausalLM, AutoModelForSequenceClassification)
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "models")
 VOCAB, T, NEW = 96, 20, 32
@@ -110,6 +110,14 @@ FIXTURES = {
     "deepseek_v2_q": (lambda: DeepseekV2Config(**V2, q_lora_rank=14, attention_bias=True, tie_word_embeddings=True), "plain",
                       ["model.layers.0.self_attn.q_a_proj.weight", "model.layers.0.self_attn.q_a_proj.bias", "model.layers.1.self_attn.q_b_proj.weight",
                        "model.layers.1.self_attn.q_a_layernorm.weight", "model.layers.0.self_attn.o_proj.bias"]),
+}
+
+
+ONE = dict(num_labels=1, pad_token_id=0)
+REWARDS = {
+    "gpt2_reward": lambda: GPT2Config(**{**COMMON, **ONE}, n_positions=64, n_embd=24, n_layer=2, n_head=3),
+    "qwen3_moe_reward": lambda: Qwen3MoeConfig(**{**MOE, **ONE}, num_key_value_heads=2, head_dim=8, moe_intermediate_size=12, num_experts=4,
+                                               num_experts_per_tok=2, norm_topk_prob=True),
 }
 
 
@@ -236,7 +244,24 @@ def make(name, seed):
     return True
 
 
+def make_reward(name, seed=1):
+    """A classifier with one label: scores at the last token."""
+    config = REWARDS[name]()
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+    scatter(model, seed)
+    folder = store(name, model, config, "plain")
+    tokens = torch.randint(1, VOCAB, (2, T), generator=torch.Generator().manual_seed(seed + 1))
+    with torch.no_grad():
+        scores = model(tokens).logits[:, 0]
+    save_file({"tokens": tokens.to(torch.int32), "scores": scores}, os.path.join(folder, "golden.safetensors"))
+    for f in os.listdir(folder):
+        os.chmod(os.path.join(folder, f), 0o644)
+    print(f"{name}: scores {scores.tolist()}")
+
+
 if __name__ == "__main__":
-    for fixture in sys.argv[1:] or FIXTURES:
-        if not any(make(fixture, seed) for seed in range(1, 200)):
+    for fixture in sys.argv[1:] or [*FIXTURES, *REWARDS]:
+        if fixture in REWARDS:
+            make_reward(fixture)
+        elif not any(make(fixture, seed) for seed in range(1, 200)):
             sys.exit(f"{fixture}: no seed gives a continuation far enough from ties")
