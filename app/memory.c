@@ -58,10 +58,11 @@ static struct row learner_row(const struct session *s, const struct shape *shape
 	r.packed = cpu ? 2 * (policy + value) + reference + behaviour : 0;
 	struct shape only = *shape;
 	only.heads_kind = HEAD_LM | head;
-	r.activations = (double)activations_plan(&only, 1, b.rows, b.pages, b.outs) + (double)activations_plan(&only, 0, b.rows, b.pages, b.outs);
+	int keep = c->run.recompute ? ACTIVATIONS_AGAIN : ACTIVATIONS_KEEP;
+	r.activations = (double)activations_plan(&only, keep, b.rows, b.pages, b.outs) + (double)activations_plan(&only, 0, b.rows, b.pages, b.outs);
 	if (behaviour > 0) r.activations += (double)activations_plan(&only, 0, b.rows, b.pages, b.outs);
 	only.heads_kind = HEAD_SCALAR;
-	if (critic) r.activations += (double)activations_plan(&only, 1, b.rows, b.pages, b.outs);
+	if (critic) r.activations += (double)activations_plan(&only, keep, b.rows, b.pages, b.outs);
 	return r;
 }
 
@@ -118,7 +119,7 @@ int memory_check(const struct session *s, FILE *f, struct err *e)
 	if (!cpu) return 0; /* a device says itself when it is full, and what is on it is not taken from the machine */
 	fprintf(f, "%-20s %10.1f of %.1f\n", "together, at most", need / 1048576.0, have / 1048576.0);
 	if (need <= have) return 0;
-	return err_set(e, ERR_MEMORY, "this run needs up to %.1f GiB, the machine has %.1f: lower ppo.micro_batch (activations of the learner, %.1f GiB), "
-		       "rollout.batch_groups (cache of a worker, %.1f GiB), rollout.max_new_tokens, run.workers, or take a smaller model", need / gib, have / gib,
+	return err_set(e, ERR_MEMORY, "this run needs up to %.1f GiB, the machine has %.1f: lower ppo.micro_batch (activations of the learner, %.1f GiB; "
+		       "run.recompute: true needs less), rollout.batch_groups (cache of a worker, %.1f GiB), rollout.max_new_tokens, run.workers, or take a smaller model", need / gib, have / gib,
 		       rows[0].activations / gib, rows[1].cache / gib);
 }

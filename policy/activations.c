@@ -89,7 +89,7 @@ static void layer_buffers(struct activations *a, struct layer_acts *l, int64_t l
 	l->lse = get(a, t * s->heads);
 	l->mid = a->keep ? get(a, t * c) : l->x;
 	l->n2 = get(a, t * c), l->rstd2 = get(a, statistics);
-	if (!a->keep || shape_is_moe(s, layer)) {
+	if (a->keep != ACTIVATIONS_KEEP || shape_is_moe(s, layer)) {
 		int64_t e = s->experts, k = s->chosen, i = s->expert_width;
 		if (e > 0) {
 			l->logits = get(a, t * e), l->probs = get(a, t * e), l->router_lse = get(a, t), l->weight = get(a, t * k);
@@ -98,7 +98,7 @@ static void layer_buffers(struct activations *a, struct layer_acts *l, int64_t l
 		}
 	}
 	int64_t w = shape_is_moe(s, layer) ? s->shared_width : s->dense_width;
-	if (!a->keep) w = s->shared_width > s->dense_width ? s->shared_width : s->dense_width;
+	if (a->keep != ACTIVATIONS_KEEP) w = s->shared_width > s->dense_width ? s->shared_width : s->dense_width;
 	if (w > 0) l->sg = get(a, t * w), l->su = get(a, t * w), l->sa = get(a, t * w);
 }
 
@@ -139,12 +139,17 @@ void activations_reserve(struct activations *a, int64_t rows, int64_t pages, int
 	int64_t t = a->cap_rows, n = a->cap_outs;
 	memset(a->layer, 0, (size_t)s->layers * sizeof *a->layer);
 	for (int64_t l = 0; l < s->layers; l++) {
-		if (a->keep || l == 0) layer_buffers(a, &a->layer[l], l, t, a->cap_pages);
-		else a->layer[l] = a->layer[0];
+		if (a->keep == ACTIVATIONS_KEEP || l == 0) {
+			layer_buffers(a, &a->layer[l], l, t, a->cap_pages);
+			continue;
+		}
+		a->layer[l] = a->layer[0];
+		if (a->keep) a->layer[l].x = get(a, t * s->width);
 		/* which experts were chosen is wanted of every layer */
-		if (!a->keep && l > 0 && shape_is_moe(s, l)) a->layer[l].expert = get(a, t * s->chosen);
+		if (shape_is_moe(s, l)) a->layer[l].expert = get(a, t * s->chosen);
 	}
 	a->last = a->keep ? get(a, t * s->width) : a->layer[0].x;
+	if (a->keep == ACTIVATIONS_AGAIN) a->again = get(a, t * s->width);
 	a->final = get(a, t * s->width), a->rstd = get(a, s->norm == NORM_LAYER ? 2 * t : t);
 	if (shape_fused_width(s)) a->fused = get(a, t * shape_fused_width(s));
 	if (s->qkv == QKV_LATENT) a->widened = get(a, t * shape_widened(s));

@@ -28,8 +28,9 @@ struct activations {
 	size_t bytes;
 	void **owned;       /* allocations */
 	int owned_count, owned_cap;
-	struct layer_acts *layer; /* [layers]; without keep all share one set of buffers */
+	struct layer_acts *layer; /* [layers]; without keep all share one set of buffers; computed again, all but x and expert */
 	float *last;        /* [T, C] output of the last layer */
+	float *again;       /* [T, C] output of a layer computed again, not read */
 	float *final, *rstd; /* [T, C], [T] after the final norm */
 	float *work;        /* [T*K, C + 3I] experts scratch */
 	float *fused, *widened; /* [T, shape_fused_width], [T, shape_widened]: of the layer under way */

@@ -35,7 +35,9 @@ struct kv_cache {
 int kv_cache_open(struct kv_cache *c, const struct model *m, int64_t pages, struct err *e);
 void kv_cache_close(struct kv_cache *c, const struct model *m);
 
-/* Activations of one batch, reused from batch to batch; keep: for a backward pass. */
+/* Activations of one batch, reused from batch to batch. keep: for a backward pass; ACTIVATIONS_AGAIN keeps the layers' inputs
+ * alone, and the backward computes the rest again, layer by layer: the same bits in less memory. */
+enum { ACTIVATIONS_NONE = 0, ACTIVATIONS_KEEP = 1, ACTIVATIONS_AGAIN = 2 };
 struct activations;
 struct activations *activations_open(const struct model *, int keep);
 void activations_close(struct activations *);

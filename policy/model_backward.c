@@ -42,6 +42,10 @@ void model_backward(const struct model *m, struct activations *a, const struct b
 	struct pass p = {.m = m, .a = a, .b = b, .loss = loss, .grads = grads};
 	heads_back(&p, s);
 	for (int64_t l = m->shape.layers - 1; l >= 0; l--) {
+		if (a->keep == ACTIVATIONS_AGAIN && l + 1 < m->shape.layers) { /* the last layer's are still there */
+			layer_attention(&p, l);
+			layer_feed_forward(&p, l, a->again);
+		}
 		layer_feed_forward_back(&p, l);
 		layer_attention_back(&p, l);
 	}

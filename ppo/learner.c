@@ -12,9 +12,10 @@ static int work_open(struct learner *l)
 {
 	struct learner_work *w = l->work = calloc(1, sizeof *w);
 	CHECK(w, "out of memory for the learner");
-	w->policy = activations_open(l->policy, 1);
+	int keep = l->config.run.recompute ? ACTIVATIONS_AGAIN : ACTIVATIONS_KEEP;
+	w->policy = activations_open(l->policy, keep);
 	w->reference = activations_open(l->reference, 0);
-	if (l->critic) w->critic = activations_open(l->critic, 1);
+	if (l->critic) w->critic = activations_open(l->critic, keep);
 	if (l->behaviour != l->policy) w->behaviour = activations_open(l->behaviour, 0);
 	batch_open(&w->batch, l->policy->backend);
 	int64_t items = shape_moe_layers(&l->policy->shape) * l->policy->shape.experts + 1;

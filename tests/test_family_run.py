@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Whole runs that start from checkpoints in the layouts of transformers: what they export is the same layout, trained, with a
-card, and the digest does not depend on the number of workers."""
+card, and the digest depends neither on the number of workers nor on whether activations are kept or computed again."""
 import json
 import os
 import subprocess
@@ -25,7 +25,7 @@ class FamilyRun(unittest.TestCase):
             digests = []
             for workers in (1, 2):
                 out = os.path.join(folder, f"run{workers}")
-                keys = dict(family_kit.RUN, **{"model.init": start, "run.workers": workers}, **changes)
+                keys = dict(family_kit.RUN, **{"model.init": start, "run.workers": workers, "run.recompute": str(workers == 2).lower()}, **changes)
                 done = tenfold("run", CONFIG, "--out", out, *sets(keys))
                 self.assertEqual(done.status, 0, done.err)
                 digests.append(tenfold("digest", out).out)

@@ -281,6 +281,36 @@ static void test_group_is_its_completions(void **state)
 	}
 }
 
+/* Computed again in the backward: the same bits from less memory. */
+static void test_activations_again(void **state)
+{
+	(void)state;
+	for (int v = 0; v < KIT_VARIANTS; v++) {
+		struct problem p;
+		problem_open(&p, v);
+		struct activations *kept = p.a, *again = activations_open(p.m, ACTIVATIONS_AGAIN);
+		size_t bytes = (size_t)(p.m->params.floats + p.m->params.apart) * sizeof(float);
+		float *grads = p.m->ops->alloc(p.b, bytes);
+		struct model_loss l = {.dlogprob = p.dlogprob, .dentropy = p.dentropy, .dvalue = p.dvalue, .balance = p.balance, .z_scale = p.z_scale};
+		for (int round = 0; round < 2; round++) { /* what is left of the first batch must not show in the second */
+			p.m->ops->zero(p.b, grads, bytes);
+			model_forward(p.m, again, &p.batch, NULL);
+			model_backward(p.m, again, &p.batch, &p.sampling, &l, grads);
+			model_join(p.m, grads);
+			assert_memory_equal(grads, p.grads, (size_t)p.m->params.floats * sizeof(float));
+		}
+		take_routing(&p, p.now);
+		p.a = again;
+		take_routing(&p, p.routing);
+		p.a = kept;
+		assert_memory_equal(p.now, p.routing, (size_t)p.routes * sizeof *p.now);
+		assert_true(activations_bytes(again) < activations_bytes(kept));
+		p.m->ops->release(p.b, grads);
+		activations_close(again);
+		problem_close(&p);
+	}
+}
+
 /* ---- training state on disk ---- */
 
 static void scatter(struct model *m, float *device, uint32_t stream)
@@ -334,6 +364,7 @@ int main(void)
 		cmocka_unit_test(test_gradients),
 		cmocka_unit_test(test_a_wrong_gradient_is_seen),
 		cmocka_unit_test(test_group_is_its_completions),
+		cmocka_unit_test(test_activations_again),
 		cmocka_unit_test(test_training_state_round_trip),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,6 +25,7 @@ struct config_run {
 	int64_t threads;      /* per process; 0: processors divided by the roles that compute at once */
 	int64_t workers, services;
 	int64_t keep_checkpoints;
+	int64_t recompute; /* activations again in the backward */
 };
 
 struct config_model {

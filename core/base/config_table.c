@@ -42,6 +42,7 @@ static const struct config_key table[] = {
 	INT("run.threads", run.threads, "0", 0, 256, "Threads a process; 0: processors divided by the roles that compute at once."),
 	INT("run.workers", run.workers, "2", 1, 256, "Rollout workers that `tenfold run` starts."),
 	INT("run.services", run.services, "1", 1, 64, "Reward services that `tenfold run` starts."),
+	BOOL("run.recompute", run.recompute, "false", "PPO's backward computes activations again, layer by layer, instead of keeping them: less memory, more time, the same bits."),
 	INT("run.keep_checkpoints", run.keep_checkpoints, "2", 2, 1000, "Checkpoints kept; older ones are removed."),
 
 	TEXT("model.init", model.init, "", "Folder of a model to start from, its own layout or a checkpoint of transformers (docs/models.md); empty: from scratch with the shape below."),
