@@ -11,6 +11,7 @@
 #include "core/tensor/ops.h"
 
 struct bench_peak {
+	int device;           /* 1: a GPU's, of its copies and its vendor's matrix product; what follows as if of one thread */
 	int threads;          /* of the figures `_all` */
 	double gflops_one;    /* GFLOP/s of one thread, f32 fused multiply-adds (2 FLOP each), the widest lanes there are */
 	double gflops_all;    /* the same on all `threads` at once */
@@ -65,6 +66,8 @@ struct bench_model {
 void bench_peak(struct bench_peak *out, int threads);
 /* Only the figures `_all` and memory_gbs, in a few tenths of a second. */
 void bench_peak_quick(struct bench_peak *out, int threads);
+/* Of the backend: its device's when it has one, else the processor's. */
+void bench_peak_of(struct bench_peak *out, struct backend *b);
 void bench_linear(struct backend *, const struct bench_peak *, int64_t m, int64_t n, int64_t k, struct bench_linear *out);
 void bench_experts(struct backend *, const struct bench_peak *, const struct bench_model *, struct bench_pair *out);
 void bench_attention(struct backend *, const struct bench_peak *, const struct bench_model *, struct bench_pair *out);

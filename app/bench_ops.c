@@ -76,6 +76,7 @@ static void call_once(void *arg)
 {
 	struct call *c = arg;
 	for (int i = 0; i < c->inner; i++) c->fn(c->b, c->args);
+	backend_ops(c->b)->wait(c->b);
 }
 
 /* Seconds of one call of fn(b, args); short ones are timed several at a time. */

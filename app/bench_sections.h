@@ -38,6 +38,9 @@ extern const struct bench_section bench_operations[];
 extern const int bench_operations_count;
 extern const struct bench_section bench_parts[];
 extern const int bench_parts_count;
+/* What is run on a GPU only (bench_device.c). */
+extern const struct bench_section bench_device[];
+extern const int bench_device_count;
 
 /* c->loop, opened when it is not yet. */
 int bench_context_loop(struct bench_context *c, struct err *e);

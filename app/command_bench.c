@@ -13,19 +13,27 @@
 static const char STANDARD[] = "configs/verifier.yaml";
 
 struct bench_options {
-	const char *config, *only;
+	const char *config, *only, *device;
 	struct option_list sets;
 	int json, markdown, quick;
 };
 
 static const struct bench_section *section_at(int i)
 {
-	return i < bench_operations_count ? &bench_operations[i] : &bench_parts[i - bench_operations_count];
+	if (i < bench_operations_count) return &bench_operations[i];
+	i -= bench_operations_count;
+	return i < bench_parts_count ? &bench_parts[i] : &bench_device[i - bench_parts_count];
 }
 
 static int sections(void)
 {
-	return bench_operations_count + bench_parts_count;
+	return bench_operations_count + bench_parts_count + bench_device_count;
+}
+
+/* Sections that are run: a processor has none of a GPU's. */
+static int sections_on(const struct bench_context *c)
+{
+	return sections() - (c->peak.device ? 0 : bench_device_count);
 }
 
 static int check_only(const struct bench_options *o, struct err *e)
@@ -41,12 +49,12 @@ static int check_only(const struct bench_options *o, struct err *e)
 static int context_open(struct bench_context *c, const struct bench_options *o, struct err *e)
 {
 	int rc = 0;
-	struct backend_options b = {c->config->run.device, c->config->run.isa, (int)c->config->run.threads};
+	struct backend_options b = {c->config->run.device, c->config->run.isa, (int)c->config->run.threads, c->config->run.precision};
 	TRY(backend_open(&c->all, &b, e));
 	b.threads = 1;
 	if (backend_threads(c->all) == 1) c->one = c->all;
 	else TRY(backend_open(&c->one, &b, e));
-	bench_peak(&c->peak, backend_threads(c->all));
+	bench_peak_of(&c->peak, c->all);
 	c->quick = o->quick;
 	c->peak.seconds = o->quick ? 0.01 : 0.12;
 	c->groups = o->quick ? 4 : 32;
@@ -75,8 +83,9 @@ static int run_sections(struct bench_context *c, const struct bench_options *o, 
 {
 	struct progress p;
 	int rc = 0, done = 0;
-	progress_open(&p, stderr, "bench", "sections", o->only ? 1 : sections(), 0);
-	for (int i = 0; i < sections() && rc == 0; i++) {
+	int count = sections_on(c);
+	progress_open(&p, stderr, "bench", "sections", o->only ? 1 : count, 0);
+	for (int i = 0; i < count && rc == 0; i++) {
 		const struct bench_section *s = section_at(i);
 		if (o->only && strcmp(o->only, s->key)) continue;
 		json_t *rows = json_array();
@@ -87,6 +96,7 @@ static int run_sections(struct bench_context *c, const struct bench_options *o, 
 		if (rc == 0 && !o->json) print_section(o, s, rows);
 	}
 	progress_close(&p, done);
+	if (rc == 0 && done == 0) rc = err_set(e, ERR_RANGE, "the section %s is measured on a GPU only (--device cuda)", o->only);
 	return rc;
 }
 
@@ -118,12 +128,13 @@ int command_bench(int argc, char **argv, struct err *e)
 	struct config config;
 	const struct option table[] = {
 		{"config", OPTION_TEXT, &o.config, "FILE", "Whose model and PPO settings are measured; default configs/verifier.yaml."},
-		{"only", OPTION_TEXT, &o.only, "SECTION", "One section: peak, linear, experts, attention, small, adamw, generation, scoring, iteration, overhead, store."},
+		{"only", OPTION_TEXT, &o.only, "SECTION", "One section: peak, linear, experts, attention, small, adamw, generation, scoring, iteration, overhead, store; on a GPU also layer, price."},
+		{"device", OPTION_TEXT, &o.device, "DEVICE", "cpu or cuda, instead of the configuration's run.device."},
 		{"markdown", OPTION_FLAG, &o.markdown, NULL, "Print docs/benchmarks.md: method, formulas, tables."},
 		{"quick", OPTION_FLAG, &o.quick, NULL, "Few repetitions of small sizes, to see that everything works; the figures mean little."},
 		OPTION_JSON(&o.json), OPTION_SET(&o.sets)};
 	const struct options_use use = {
-		.line = "bench [--config FILE] [--only SECTION] [--json | --markdown] [--quick]",
+		.line = "bench [--config FILE] [--device DEVICE] [--only SECTION] [--json | --markdown] [--quick]",
 		.about = "Measures this machine's limits and how near to them matrix products, experts, attention, AdamW, generation, scoring,\n"
 			 "update and the whole PPO iteration come, the overhead of a scored group and the cost of the record. About a minute, on a\n"
 			 "machine that should do nothing else meanwhile.",
@@ -134,6 +145,11 @@ int command_bench(int argc, char **argv, struct err *e)
 	TRY(check_only(&o, e));
 	if (!o.config && !fs_exists(STANDARD)) return err_set(e, ERR_NOT_FOUND, "%s is not in this folder: give --config FILE", STANDARD);
 	TRY(options_config(&config, o.config ? o.config : STANDARD, &o.sets, e));
+	if (o.device) {
+		char assignment[64];
+		snprintf(assignment, sizeof assignment, "run.device=%s", o.device);
+		TRY(config_set(&config, assignment, e));
+	}
 	rc = bench(&config, &o, e);
 out:
 	return rc;

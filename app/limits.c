@@ -106,7 +106,9 @@ void limits_eta_add(struct limits_eta *eta, const struct learner *l)
 	static const char *const parts[] = {"timing/rollout", "timing/store", "timing/evaluate", "timing/update"};
 	if (eta->machine.flops == 0) {
 		struct bench_peak peak;
+		struct backend_limits device;
 		bench_peak_quick(&peak, backend_threads(l->policy->backend));
+		if (backend_limits(l->policy->backend, &device)) peak.gflops_all = device.flops * 1e-9, peak.memory_gbs = device.bytes * 1e-9;
 		eta->machine = (struct limits_machine){peak.gflops_all * 1e9, peak.memory_gbs * 1e9};
 		limits_model(&eta->policy, l->policy);
 		limits_model(&eta->reference, l->reference);

@@ -236,7 +236,7 @@ out:
 
 static int open_backend(struct session *s, int share, struct err *e)
 {
-	struct backend_options b = {s->config.run.device, s->config.run.isa, threads_for(&s->config, share)};
+	struct backend_options b = {s->config.run.device, s->config.run.isa, threads_for(&s->config, share), s->config.run.precision};
 	int rc = backend_open(&s->backend, &b, e);
 	if (rc == 0) backend_fingerprint(s->backend, s->fingerprint);
 	return rc;

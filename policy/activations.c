@@ -47,8 +47,8 @@ static void *get(struct activations *a, int64_t count)
 		return NULL;
 	}
 	void *p = a->model->ops->alloc(a->model->backend, bytes);
-	CHECK(p, "out of memory: activations need %zu bytes more than the %zu already taken; lower ppo.micro_batch, sft.batch or rollout.batch_groups",
-	      bytes, a->bytes);
+	CHECK(p, "out of memory: activations need %zu bytes more than the %zu already taken; lower ppo.micro_batch, sft.batch or rollout.batch_groups%s",
+	      bytes, a->bytes, backend_shortage(a->model->backend));
 	if (a->owned_count == a->owned_cap) {
 		a->owned_cap = a->owned_cap ? a->owned_cap * 2 : 64;
 		a->owned = realloc(a->owned, (size_t)a->owned_cap * sizeof *a->owned);
@@ -132,6 +132,7 @@ void activations_reserve(struct activations *a, int64_t rows, int64_t pages, int
 	if (rows <= a->cap_rows && pages <= a->cap_pages && outs <= a->cap_outs) return;
 	const struct shape *s = &a->model->shape;
 	release(a);
+	backend_purpose(a->model->backend, a->keep ? "activations in training" : "activations in generation and scoring");
 	/* an eighth of slack, so that batches of similar size settle at once */
 	if (rows > a->cap_rows) a->cap_rows = rows + rows / 8;
 	if (pages > a->cap_pages) a->cap_pages = pages + pages / 8;

@@ -100,11 +100,13 @@ int generator_open(struct generator **out, const struct model *m, const struct g
 	for (int64_t i = 0; i < pages; i++) g->free_pages[g->free_count++] = (int32_t)(pages - 1 - i);
 	flights_build(g);
 	const struct ops *ops = m->ops;
+	backend_purpose(m->backend, "logits in generation");
 	g->logits = ops->alloc(m->backend, (size_t)(rows * m->shape.vocab) * 4);
 	g->uniform = ops->alloc(m->backend, (size_t)rows * 4);
 	g->logprob = ops->alloc(m->backend, (size_t)rows * 4);
 	g->token = ops->alloc(m->backend, (size_t)rows * 4);
-	CHECK(g->logits && g->uniform && g->logprob && g->token, "out of memory for %lld rows of logits; lower rollout.batch_groups", (long long)rows);
+	CHECK(g->logits && g->uniform && g->logprob && g->token, "out of memory for %lld rows of logits; lower rollout.batch_groups%s",
+	      (long long)rows, backend_shortage(m->backend));
 	g->host_uniform = arena_must(g->arena, (size_t)rows, 4);
 	g->host_logprob = arena_must(g->arena, (size_t)rows, 4);
 	g->host_token = arena_must(g->arena, (size_t)rows, 4);

@@ -19,6 +19,7 @@ int model_open(struct model **out, struct backend *backend, const struct shape *
 	m->arena = arena_open(0);
 	params_build(&m->params, s, m->arena);
 	int64_t n = s->max_positions * (shape_rope_dims(s) / 2);
+	backend_purpose(backend, "weights");
 	m->weights = m->ops->alloc(backend, (size_t)m->params.floats * sizeof(float));
 	m->cos = m->ops->alloc(backend, (size_t)n * sizeof(float));
 	m->sin = m->ops->alloc(backend, (size_t)n * sizeof(float));
@@ -26,8 +27,8 @@ int model_open(struct model **out, struct backend *backend, const struct shape *
 	if (!m->weights || !m->cos || !m->sin || !cs || !sn) {
 		free(cs);
 		free(sn);
-		rc = err_set(e, ERR_MEMORY, "no memory for a model of %lld parameters (%.1f MiB)", (long long)m->params.parameters,
-			     (double)m->params.floats * 4 / 1048576.0);
+		rc = err_set(e, ERR_MEMORY, "no memory for a model of %lld parameters (%.1f MiB)%s", (long long)m->params.parameters,
+			     (double)m->params.floats * 4 / 1048576.0, backend_shortage(backend));
 		model_close(m);
 		return rc;
 	}
@@ -78,12 +79,14 @@ int kv_cache_open(struct kv_cache *c, const struct model *m, int64_t pages, stru
 	c->k = calloc((size_t)s->layers, sizeof *c->k);
 	c->v = calloc((size_t)s->layers, sizeof *c->v);
 	CHECK(c->k && c->v, "out of memory for a cache");
+	backend_purpose(m->backend, "keys and values in generation");
 	for (int64_t l = 0; l < s->layers; l++) {
 		c->k[l] = m->ops->alloc(m->backend, (size_t)(pages * s->kv_heads * s->head_dim * KV_PAGE) * 4);
 		c->v[l] = m->ops->alloc(m->backend, (size_t)(pages * s->kv_heads * s->value_dim * KV_PAGE) * 4);
 		if (!c->k[l] || !c->v[l]) {
 			kv_cache_close(c, m);
-			return err_set(e, ERR_MEMORY, "no memory for a cache of %lld pages of %d positions; lower rollout.batch_groups", (long long)pages, KV_PAGE);
+			return err_set(e, ERR_MEMORY, "no memory for a cache of %lld pages of %d positions; lower rollout.batch_groups%s", (long long)pages, KV_PAGE,
+				       backend_shortage(m->backend));
 		}
 	}
 	return 0;

@@ -14,14 +14,15 @@ int optimizer_open(struct optimizer **out, struct model *m, const struct config_
 	o->model = m;
 	o->options = *options;
 	o->total_steps = total_steps;
+	backend_purpose(m->backend, "gradients and moments");
 	float **arenas[] = {&o->total, &o->block, &o->m, &o->v};
 	size_t bytes = (size_t)m->params.floats * sizeof(float);
 	for (int i = 0; i < 4; i++) {
 		*arenas[i] = m->ops->alloc(m->backend, bytes + (arenas[i] == &o->block ? (size_t)m->params.apart * sizeof(float) : 0));
 		if (!*arenas[i]) {
 			optimizer_close(o);
-			return err_set(e, ERR_MEMORY, "no memory to train %lld parameters: gradients and moments need %.1f MiB", (long long)m->params.parameters,
-				       4.0 * (double)bytes / 1048576.0);
+			return err_set(e, ERR_MEMORY, "no memory to train %lld parameters: gradients and moments need %.1f MiB%s", (long long)m->params.parameters,
+				       4.0 * (double)bytes / 1048576.0, backend_shortage(m->backend));
 		}
 	}
 	*out = o;

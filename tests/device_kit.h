@@ -22,16 +22,21 @@
 #endif
 
 /* The backend under test. isa and threads are for the CPU. */
-static __attribute__((unused)) int device_kit_open(struct backend **out, const char *isa, int threads, struct err *e)
+static __attribute__((unused)) int device_kit_open_in(struct backend **out, const char *isa, int threads, const char *precision, struct err *e)
 {
 #if defined(KIT_CUDA_HOST)
 	(void)isa, (void)threads;
-	return cuda_host_backend_open(out, e);
+	return cuda_host_backend_open(out, precision, e);
 #elif defined(KIT_CUDA)
-	return backend_open(out, &(struct backend_options){"cuda", isa, threads}, e);
+	return backend_open(out, &(struct backend_options){"cuda", isa, threads, precision}, e);
 #else
-	return backend_open(out, &(struct backend_options){"cpu", isa, threads}, e);
+	return backend_open(out, &(struct backend_options){"cpu", isa, threads, precision}, e);
 #endif
+}
+
+static __attribute__((unused)) int device_kit_open(struct backend **out, const char *isa, int threads, struct err *e)
+{
+	return device_kit_open_in(out, isa, threads, "f32", e);
 }
 
 #ifdef KIT_CUDA
@@ -39,7 +44,7 @@ static __attribute__((constructor)) void device_kit_skip(void)
 {
 	struct backend *b;
 	struct err e;
-	if (backend_open(&b, &(struct backend_options){"cuda", "auto", 0}, &e) < 0) {
+	if (backend_open(&b, &(struct backend_options){"cuda", "auto", 0, NULL}, &e) < 0) {
 		printf("skipped: %s\n", e.msg);
 		fflush(stdout);
 		_exit(77);

@@ -49,6 +49,7 @@ struct ints {
 struct kit {
 	struct backend *b;
 	const struct ops *ops;
+	double tolerance; /* 0: KIT_TOLERANCE */
 	double typical; /* size of a result when nothing cancels; 0: as found. For shapes of one output, which may cancel */
 	uint32_t draws; /* arrays drawn so far: part of the generator's key */
 	int arrays, hosts;
@@ -206,13 +207,14 @@ static KIT_UNUSED void kit_expect(struct kit *k, struct array a, const float *be
 	float *got = kit_host(k, (size_t)a.n * 4);
 	k->ops->download(k->b, got, a.d, (size_t)a.n * 4);
 	double error = kit_error(got, before, want, a.n, k->typical);
-	if (error <= KIT_TOLERANCE) return;
+	double tolerance = k->tolerance > 0 ? k->tolerance : KIT_TOLERANCE;
+	if (error <= tolerance) return;
 	char what[256];
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof what, fmt, ap);
 	va_end(ap);
-	fail_msg("%s: normalised error %.3g > %.3g", what, error, KIT_TOLERANCE);
+	fail_msg("%s: normalised error %.3g > %.3g", what, error, tolerance);
 }
 
 /* Central differences of loss(ctx) by parameters p[0..n), at no more than `samples` places, against grad. The differences

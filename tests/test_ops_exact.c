@@ -343,7 +343,7 @@ static void test_same_as_cpu(void **state)
 	static struct results want, got;
 	struct kit k = {0};
 	struct err e;
-	assert_int_equal(backend_open(&k.b, &(struct backend_options){"cpu", "generic", 1}, &e), 0);
+	assert_int_equal(backend_open(&k.b, &(struct backend_options){"cpu", "generic", 1, NULL}, &e), 0);
 	k.ops = backend_ops(k.b);
 	run_kit(&k, &want, split_whole);
 	assert_true(run_all(&got, "auto", 1, split_whole));

@@ -21,6 +21,7 @@ struct config_run {
 	config_string stages; /* comma separated: sft, collect, fit-reward, ppo, eval */
 	int64_t seed;
 	config_string device; /* auto, cpu, cuda */
+	config_string precision; /* f32, bf16: inputs of products; sums and weights are f32 */
 	config_string isa;    /* auto, avx2, avx512, generic: the CPU kernels' instruction set */
 	int64_t threads;      /* per process; 0: processors divided by the roles that compute at once */
 	int64_t workers, services;

@@ -38,6 +38,8 @@ static const struct config_key table[] = {
 	TEXT("run.stages", run.stages, "sft, ppo, eval", "Stages in order, separated by commas: sft, collect, fit-reward, ppo, eval."),
 	INT("run.seed", run.seed, "1", 0, BIG, "Seed of everything random except the task's own data."),
 	CHOICE("run.device", run.device, "auto", "auto|cpu|cuda", "Where the model runs; auto takes a GPU where there is one."),
+	CHOICE("run.precision", run.precision, "f32", "f32|bf16",
+		"Inputs of matrix products: f32, or on a GPU rounded to bf16; sums, weights and all that is stored are f32. Part of the result's bits."),
 	CHOICE("run.isa", run.isa, "auto", "auto|avx2|avx512|generic", "Instruction set of the CPU kernels; auto takes the best this processor has."),
 	INT("run.threads", run.threads, "0", 0, 256, "Threads a process; 0: processors divided by the roles that compute at once."),
 	INT("run.workers", run.workers, "2", 1, 256, "Rollout workers that `tenfold run` starts."),

@@ -7,8 +7,10 @@ int backend_open(struct backend **out, const struct backend_options *o, struct e
 {
 	*out = NULL;
 #ifdef TENFOLD_CUDA
-	if (!strcmp(o->device, "cuda") || (!strcmp(o->device, "auto") && cuda_devices() > 0)) return cuda_backend_open(out, e);
+	if (!strcmp(o->device, "cuda") || (!strcmp(o->device, "auto") && cuda_devices() > 0)) return cuda_backend_open(out, o, e);
 #endif
+	if (o->precision && strcmp(o->precision, "f32") && strcmp(o->device, "cuda"))
+		return err_set(e, ERR_RANGE, "run.precision: %s is for a GPU, and this is the CPU; use f32", o->precision);
 	if (!strcmp(o->device, "auto") || !strcmp(o->device, "cpu")) return cpu_backend_open(out, o, e);
 	return err_set(e, ERR_RANGE, "run.device: %s is not built into this program; use cpu or auto", o->device);
 }
@@ -26,4 +28,24 @@ const struct ops *backend_ops(const struct backend *b)
 int backend_threads(const struct backend *b)
 {
 	return b->threads;
+}
+
+int backend_limits(struct backend *b, struct backend_limits *out)
+{
+	return b->limits ? b->limits(b, out) : 0;
+}
+
+double backend_library_product(struct backend *b, int64_t m, int64_t n, int64_t k)
+{
+	return b->library ? b->library(b, m, n, k) : 0;
+}
+
+void backend_purpose(struct backend *b, const char *what)
+{
+	if (b->account) account_purpose(b->account, what);
+}
+
+const char *backend_shortage(const struct backend *b)
+{
+	return b->account ? b->account->shortage : "";
 }

@@ -2,20 +2,26 @@
 #ifndef TENFOLD_TENSOR_BACKEND_H
 #define TENFOLD_TENSOR_BACKEND_H
 
+#include "core/tensor/account.h"
 #include "core/tensor/ops.h"
 
 struct backend {
 	const struct ops *ops;
 	void (*close)(struct backend *);
 	int threads;
+	struct account *account; /* of a device's memory; NULL: none is kept */
+	int (*limits)(struct backend *, struct backend_limits *);           /* NULL: none */
+	double (*library)(struct backend *, int64_t m, int64_t n, int64_t k); /* the same */
 	const char *identity; /* what the fingerprint takes in besides the results; NULL: nothing */
 };
 
 int cpu_backend_open(struct backend **out, const struct backend_options *, struct err *);
 #ifdef TENFOLD_CUDA
-int cuda_backend_open(struct backend **out, struct err *);
+int cuda_backend_open(struct backend **out, const struct backend_options *, struct err *);
 /* CUDA devices that can be reached. */
 int cuda_devices(void);
+int cuda_limits(struct backend *, struct backend_limits *);
+double cuda_library_product(struct backend *, int64_t m, int64_t n, int64_t k);
 #endif
 
 #endif

@@ -199,6 +199,8 @@ struct ops {
 	void (*download)(struct backend *, void *dst, const void *src, size_t bytes);
 	void (*copy)(struct backend *, void *dst, const void *src, size_t bytes);
 	void (*zero)(struct backend *, void *dst, size_t bytes);
+	/* until everything asked for so far is done (only a clock needs it: a download waits by itself) */
+	void (*wait)(struct backend *);
 	/* packed or converted forms of weights are stale from now on */
 	void (*weights_changed)(struct backend *);
 
@@ -237,15 +239,33 @@ struct ops {
 	void (*adamw)(struct backend *, const struct adamw_args *);
 };
 
-/* device: auto, cpu (cuda: refused by name until built in). isa: auto, avx512, avx2, generic; threads: 0: all. */
+/* device: auto (a GPU where there is one), cpu, cuda (refused by name where it is not built in or not there). isa: auto,
+ * avx512, avx2, generic; threads: 0: all; both of the CPU. precision: f32 (NULL: the same), or on a GPU bf16: products round
+ * their inputs to bf16 and add in f32, all that is stored stays f32. */
 struct backend_options {
 	const char *device, *isa;
 	int threads;
+	const char *precision;
 };
 int backend_open(struct backend **out, const struct backend_options *, struct err *);
 void backend_close(struct backend *);
 const struct ops *backend_ops(const struct backend *);
 int backend_threads(const struct backend *);
+
+/* What the next allocations are for, a string constant: the table of a shortage sums them up. */
+void backend_purpose(struct backend *, const char *what);
+/* After alloc gave NULL: lines "\n  MiB what" of what was wanted, is free and is taken for what; "" where the backend does not
+ * know (the CPU). */
+const char *backend_shortage(const struct backend *);
+
+/* What a device can do, measured in a second or two: bytes/s copied (read and written both count), FLOP/s of the vendor's
+ * library in the backend's precision. 0: no device; what a processor can do is the caller's to measure. */
+struct backend_limits {
+	double bytes, flops;
+};
+int backend_limits(struct backend *, struct backend_limits *);
+/* Seconds of y[m, n] = x[m, k]·wᵀ by the vendor's library with the algorithm it takes for the fastest; 0: there is none. */
+double backend_library_product(struct backend *, int64_t m, int64_t n, int64_t k);
 
 /* Kernel fingerprint: a hash over the results of every operation on fixed inputs. Two processes with the same
  * fingerprint compute the same bits. */

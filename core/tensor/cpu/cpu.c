@@ -123,6 +123,11 @@ void cpu_zero(struct backend *b, void *dst, size_t bytes)
 	memset(dst, 0, bytes);
 }
 
+void cpu_wait(struct backend *b)
+{
+	(void)b;
+}
+
 void cpu_weights_changed(struct backend *b)
 {
 	cpu_of(b)->version++;

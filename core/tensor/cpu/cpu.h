@@ -44,6 +44,7 @@ void *cpu_alloc(struct backend *, size_t bytes);
 void cpu_release(struct backend *, void *);
 void cpu_copy(struct backend *, void *dst, const void *src, size_t bytes);
 void cpu_zero(struct backend *, void *dst, size_t bytes);
+void cpu_wait(struct backend *);
 void cpu_weights_changed(struct backend *);
 
 #endif

@@ -20,10 +20,14 @@ CUDA_API void *K(cuda_alloc)(struct backend *b, size_t bytes)
 	void *p = NULL;
 	cudaError_t rc = cudaMalloc(&p, bytes ? bytes : 1);
 	if (rc == cudaErrorMemoryAllocation) {
-		(void)cudaGetLastError(); /* the error is reported by the caller, who knows what it was for */
+		size_t left = 0, total = 0;
+		(void)cudaGetLastError(); /* the error is reported by the caller, who knows what to lower */
+		cuda_must(cudaMemGetInfo(&left, &total), "cudaMemGetInfo");
+		account_short(b->account, bytes, left, total);
 		return NULL;
 	}
 	cuda_must(rc, "cudaMalloc");
+	account_take(b->account, p, bytes);
 	cuda_must(cudaMemsetAsync(p, 0, bytes ? bytes : 1, cuda_of(b)->stream), "cudaMemset");
 	return p;
 }
@@ -32,6 +36,7 @@ CUDA_API void K(cuda_release)(struct backend *b, void *p)
 {
 	cuda_must(cudaStreamSynchronize(cuda_of(b)->stream), "kernels before cudaFree");
 	cuda_must(cudaFree(p), "cudaFree");
+	account_give(b->account, p);
 	K(cuda_weights_changed)(b);
 }
 
@@ -62,6 +67,11 @@ CUDA_API void K(cuda_zero)(struct backend *b, void *dst, size_t bytes)
 	if (bytes) cuda_must(cudaMemsetAsync(dst, 0, bytes, cuda_of(b)->stream), "cudaMemset");
 }
 
+CUDA_API void K(cuda_wait)(struct backend *b)
+{
+	cuda_must(cudaStreamSynchronize(cuda_of(b)->stream), "kernels");
+}
+
 CUDA_API void K(cuda_weights_changed)(struct backend *b)
 {
 	(void)b;
@@ -73,8 +83,11 @@ CUDA_API void *K(cuda_scratch)(struct backend *b, size_t bytes)
 	if (c->scratch_bytes >= bytes) return c->scratch;
 	if (c->scratch) K(cuda_release)(b, c->scratch);
 	bytes = (bytes + (1 << 20)) / (1 << 20) * (1 << 20);
+	int now = b->account->now;
+	account_purpose(b->account, "scratch of the operations");
 	c->scratch = (char *)K(cuda_alloc)(b, bytes);
-	CHECK(c->scratch, "out of device memory: %zu bytes of scratch", bytes);
+	b->account->now = now;
+	CHECK(c->scratch, "out of device memory for scratch:%s", backend_shortage(b));
 	c->scratch_bytes = bytes;
 	return c->scratch;
 }
@@ -89,6 +102,7 @@ static void cuda_close(struct backend *base)
 	struct cuda_backend *b = cuda_of(base);
 	if (b->scratch) K(cuda_release)(base, b->scratch);
 	if (b->stream) cuda_must(cudaStreamDestroy(b->stream), "cudaStreamDestroy");
+	account_close(&b->account);
 	free(b);
 }
 
@@ -103,7 +117,7 @@ CUDA_API int cuda_devices(void)
 }
 
 /* The first device that CUDA_VISIBLE_DEVICES leaves. */
-CUDA_API int cuda_backend_open(struct backend **out, struct err *e)
+CUDA_API int cuda_backend_open(struct backend **out, const struct backend_options *o, struct err *e)
 {
 	struct cudaDeviceProp p;
 	*out = NULL;
@@ -119,10 +133,15 @@ CUDA_API int cuda_backend_open(struct backend **out, struct err *e)
 	b->base.close = cuda_close;
 	b->base.threads = 1;
 	b->base.identity = b->identity;
+	b->base.account = &b->account;
+	b->base.limits = cuda_limits;
+	b->base.library = cuda_library_product;
+	b->bf16 = o->precision && !strcmp(o->precision, "bf16");
 	b->processors = p.multiProcessorCount;
 	K(cuda_table)(&b->ops);
-	snprintf(b->name, sizeof b->name, "cuda-sm%d%d", p.major, p.minor);
-	snprintf(b->identity, sizeof b->identity, "%s, compute capability %d.%d, cuBLAS %zu", p.name, p.major, p.minor, cublasLtGetVersion());
+	snprintf(b->name, sizeof b->name, "cuda-sm%d%d%s", p.major, p.minor, b->bf16 ? "-bf16" : "");
+	snprintf(b->identity, sizeof b->identity, "%s, compute capability %d.%d, cuBLAS %zu, %s", p.name, p.major, p.minor, cublasLtGetVersion(),
+		 b->bf16 ? "bf16" : "f32");
 	b->ops.name = b->name;
 	rc = cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking);
 	if (rc != cudaSuccess) {

@@ -53,6 +53,20 @@ DEVICE int d_round_int(float x) { return __float2int_rn(x); }
 DEVICE float d_float_of(int bits) { return __int_as_float(bits); }
 DEVICE int d_bits_of(float x) { return __float_as_int(x); }
 DEVICE int d_popc(unsigned x) { return __popc(x); }
+/* Two numbers rounded to bf16, to nearest even; `low` in the low half. */
+DEVICE uint32_t d_bf16_pair(float low, float high)
+{
+	uint32_t r;
+	asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+	return r;
+}
+/* c[16, 8] += a[16, 16]·b[16, 8] by a warp, in the fragment layouts of PTX's mma.m16n8k16. */
+DEVICE void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+	asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+		     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+		     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
 #endif
 
 /* A caller's mistake that only the device can see. */
@@ -65,11 +79,13 @@ struct cuda_backend {
 	struct backend base;
 	struct ops ops;      /* with this device's name */
 	char name[32];
+	struct account account;
 #ifdef TENFOLD_CUDA_HOST
 	struct host_machine *machine;
 #else
 	cudaStream_t stream;
 #endif
+	int bf16;            /* products round their inputs to bf16 */
 	int processors;      /* multiprocessors, for persistent grids */
 	char *scratch;       /* device memory, grows to the greatest need and stays */
 	size_t scratch_bytes;

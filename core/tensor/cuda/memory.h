@@ -11,7 +11,13 @@ CUDA_API void K(cuda_upload)(struct backend *, void *dst, const void *src, size_
 CUDA_API void K(cuda_download)(struct backend *, void *dst, const void *src, size_t bytes);
 CUDA_API void K(cuda_copy)(struct backend *, void *dst, const void *src, size_t bytes);
 CUDA_API void K(cuda_zero)(struct backend *, void *dst, size_t bytes);
+CUDA_API void K(cuda_wait)(struct backend *);
 CUDA_API void K(cuda_weights_changed)(struct backend *);
+#ifndef TENFOLD_CUDA_HOST
+/* measure.cu */
+CUDA_API int cuda_limits(struct backend *, struct backend_limits *);
+CUDA_API double cuda_library_product(struct backend *, int64_t m, int64_t n, int64_t k);
+#endif
 /* Fills the table, but for its name. */
 CUDA_API void K(cuda_table)(struct ops *);
 

@@ -40,6 +40,11 @@ void K(cuda_zero)(struct backend *b, void *dst, size_t bytes)
 	if (bytes) memset(dst, 0, bytes);
 }
 
+void K(cuda_wait)(struct backend *b)
+{
+	(void)b;
+}
+
 void K(cuda_weights_changed)(struct backend *b)
 {
 	(void)b;
@@ -69,7 +74,7 @@ static void cuda_host_close(struct backend *base)
 	free(b);
 }
 
-int cuda_host_backend_open(struct backend **out, struct err *e)
+int cuda_host_backend_open(struct backend **out, const char *precision, struct err *e)
 {
 	*out = NULL;
 	if (!__builtin_cpu_supports("fma")) return err_set(e, ERR_STATE, "this processor has no fused multiply-add: kernels on the host need it");
@@ -82,6 +87,7 @@ int cuda_host_backend_open(struct backend **out, struct err *e)
 	b->base.threads = 1;
 	strcpy(b->identity, "kernels of the CUDA backend, run on the processor: no GPU");
 	b->base.identity = b->identity;
+	b->bf16 = !strcmp(precision, "bf16");
 	b->processors = 3;
 	b->machine = host_machine_open();
 	*out = &b->base;

@@ -4,6 +4,7 @@
 
 #include "core/tensor/ops.h"
 
-int cuda_host_backend_open(struct backend **out, struct err *);
+/* precision: f32 or bf16. */
+int cuda_host_backend_open(struct backend **out, const char *precision, struct err *);
 
 #endif

@@ -36,6 +36,7 @@ struct host_machine {
 	void (*kernel)(const void *);
 	const void *arg;
 	uint32_t slot[THREADS_MAX / WARP][2][WARP];
+	uint32_t fragment[THREADS_MAX / WARP][2][WARP][6];
 	float *shared;
 	unsigned launches;
 };
@@ -119,6 +120,28 @@ unsigned ballot(int yes)
 	unsigned bits = 0;
 	for (int i = 0; i < WARP; i++) bits |= slot[i] << i;
 	return bits;
+}
+
+static double half(uint32_t word, int k)
+{
+	return (double)d_float_of((int)((k & 1 ? word >> 16 : word & 0xffff) << 16));
+}
+
+void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+	struct fiber *f = current();
+	uint32_t(*all)[6] = f->lane.machine->fragment[f->lane.thread.x / WARP][f->shuffles++ & 1];
+	int lane = (int)(f->lane.thread.x % WARP);
+	memcpy(all[lane], a, 4 * sizeof *a);
+	memcpy(all[lane] + 4, b, 2 * sizeof *b);
+	leave(WAIT_WARP);
+	for (int e = 0; e < 4; e++) {
+		int row = lane / 4 + e / 2 * 8, column = lane % 4 * 2 + e % 2;
+		double sum = 0;
+		for (int k = 0; k < 16; k++)
+			sum += half(all[row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2], k) * half(all[column * 4 + k % 8 / 2][4 + k / 8], k);
+		c[e] = (float)(c[e] + sum);
+	}
 }
 
 void device_trap(void)

@@ -71,6 +71,15 @@ DEVICE int d_bits_of(float x)
 }
 DEVICE int d_popc(unsigned x) { return __builtin_popcount(x); }
 
+DEVICE uint32_t d_bf16(float x)
+{
+	uint32_t b = (uint32_t)d_bits_of(x);
+	return x != x ? 0x7fff : (b + 0x7fff + (b >> 16 & 1)) >> 16;
+}
+DEVICE uint32_t d_bf16_pair(float low, float high) { return d_bf16(low) | d_bf16(high) << 16; }
+/* The layouts are PTX's; the sixteen products are added in double, which a device does not promise. */
+void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2]);
+
 /* Runs a launch to its end. threads: of a block, a multiple of 32, at most 1024. */
 struct host_machine *host_machine_open(void);
 void host_machine_close(struct host_machine *);

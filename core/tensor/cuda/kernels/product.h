@@ -32,6 +32,9 @@ struct product {
 	int64_t b_expert, c_expert; /* floats from one expert's matrix to the next */
 };
 
+/* In the backend's precision. */
 CUDA_API void K(product_run)(struct backend *, const struct product *);
+/* Inputs rounded to bf16, sums in f32 (product_bf16.cu). */
+CUDA_API void K(product_run_bf16)(struct backend *, const struct product *);
 
 #endif

@@ -11,6 +11,7 @@ CUDA_API void K(cuda_table)(struct ops *t)
 	t->download = K(cuda_download);
 	t->copy = K(cuda_copy);
 	t->zero = K(cuda_zero);
+	t->wait = K(cuda_wait);
 	t->weights_changed = K(cuda_weights_changed);
 	t->embedding_forward = K(embedding_forward);
 	t->embedding_backward = K(embedding_backward);
