@@ -20,10 +20,12 @@
 #include <string.h>
 
 #define KIT_UNUSED __attribute__((unused))
-enum { KIT_VOCAB = 40, KIT_END = 1, KIT_VARIANTS = 4 };
+enum { KIT_VOCAB = 40, KIT_END = 1, KIT_VARIANTS = 6 };
 
 static const char *const kit_variant_name[KIT_VARIANTS] = {"softmax, normalised, untied", "softmax, qk_norm, dense first layer, tied",
-							    "sigmoid with bias, qk_norm, scaled", "sigmoid, no shared expert, narrow values, tied"};
+							    "sigmoid with bias, qk_norm, scaled", "sigmoid, no shared expert, narrow values, tied",
+							    "LayerNorm, fused by heads, parallel, partly rotated, GELU, dense",
+							    "learned positions, fused in blocks, GELU by tanh, dense, tied"};
 
 KIT_UNUSED static struct shape kit_shape(int variant)
 {
@@ -33,6 +35,12 @@ KIT_UNUSED static struct shape kit_shape(int variant)
 	if (variant == 1) s.router_normalize = 0, s.qk_norm = 1, s.dense_layers = 1, s.tied = 1;
 	if (variant == 2) s.router = ROUTER_SIGMOID, s.router_bias = 1, s.qk_norm = 1, s.router_scale = 1.5, s.kv_heads = 1;
 	if (variant == 3) s.router = ROUTER_SIGMOID, s.shared_width = 0, s.value_dim = 6, s.tied = 1, s.kv_heads = 4;
+	if (variant == 4 || variant == 5) {
+		s.norm = NORM_LAYER, s.norm_bias = s.qkv_bias = s.output_bias = s.ffn_bias = 1;
+		s.experts = s.chosen = s.expert_width = s.shared_width = 0, s.kv_heads = 4;
+	}
+	if (variant == 4) s.family = FAMILY_GPT_NEOX, s.qkv = QKV_HEADS, s.parallel = 1, s.rope_dims = 4, s.activation = ACTIVATION_GELU;
+	if (variant == 5) s.family = FAMILY_GPT2, s.qkv = QKV_BLOCKS, s.learned_positions = 1, s.activation = ACTIVATION_GELU_TANH, s.tied = 1;
 	return s;
 }
 
