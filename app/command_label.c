@@ -138,6 +138,8 @@ int command_label(int argc, char **argv, struct err *e)
 		int (*run)(int argc, char **argv, struct err *e);
 	} parts[] = {
 		{"new", "Make a campaign from a run or a file.", label_new},
+		{"import", "Make a campaign with the labels of another program.", label_import},
+		{"export", "Write the labels for other programs.", label_export},
 	};
 	enum { PARTS = sizeof parts / sizeof parts[0] };
 	for (int i = 0; argc > 1 && i < PARTS; i++)

@@ -7,6 +7,7 @@
 #include "core/base/text.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,8 +45,8 @@ static char *rest_of(const json_t *j, const char *const *known)
 
 struct reading {
 	struct labels *l;
-	int64_t campaign, line;
-	const char *path, *language;
+	int64_t campaign;
+	const char *where, *language;
 	char *kept[4 * GROUP_MAX + 8];
 	int keeps;
 };
@@ -54,7 +55,7 @@ static char *keep(struct reading *s, char *text) { return text ? s->kept[s->keep
 
 static int bad(const struct reading *s, struct err *e, const char *why)
 {
-	return err_set(e, ERR_FORMAT, "%s line %lld: %s", s->path, (long long)s->line, why);
+	return err_set(e, ERR_FORMAT, "%s: %s", s->where, why);
 }
 
 static int read_candidate(struct reading *s, const json_t *c, struct labels_candidate *out, struct err *e)
@@ -89,9 +90,9 @@ static int read_prompt(struct reading *s, const json_t *prompt, struct labels_it
 	return it->prompt ? 0 : err_set(e, ERR_MEMORY, "no memory for a prompt");
 }
 
-static int read_item(struct reading *s, const json_t *j, struct err *e)
+static int read_item(struct reading *s, const json_t *j, int64_t *item, uint32_t *candidates, struct err *e)
 {
-	static const char *const known[] = {"prompt", "candidates", "role", "language", "best", "worst", NULL};
+	static const char *const known[] = {"prompt", "candidates", "role", "language", "best", "worst", "labels", NULL};
 	struct labels_item it = {.campaign = s->campaign, .expected_best = -1, .expected_worst = -1, .language = s->language};
 	const json_t *list = json_object_get(j, "candidates"), *best = json_object_get(j, "best"), *worst = json_object_get(j, "worst");
 	size_t n = json_array_size(list);
@@ -107,28 +108,38 @@ static int read_item(struct reading *s, const json_t *j, struct err *e)
 	if (json_is_integer(worst)) it.expected_worst = (int)json_integer_value(worst);
 	it.extra = keep(s, rest_of(j, known));
 	rc = labels_item_put(s->l, &it, (uint32_t)n, e);
-	if (rc < 0) err_prefix(e, "%s line %lld", s->path, (long long)s->line);
+	if (rc < 0) err_prefix(e, "%s", s->where);
+	*item = it.item;
+	*candidates = (uint32_t)n;
 out:
+	return rc;
+}
+
+int label_item_from_json(struct labels *l, int64_t campaign, json_t *json, const char *language, const char *where, int64_t *item, uint32_t *candidates,
+                         struct err *e)
+{
+	struct reading s = {.l = l, .campaign = campaign, .where = where, .language = language};
+	int rc = json_is_object(json) ? read_item(&s, json, item, candidates, e) : bad(&s, e, "not a JSON object");
+	while (s.keeps) free(s.kept[--s.keeps]);
 	return rc;
 }
 
 int label_items_from_file(struct labels *l, int64_t campaign, const char *path, const char *language, int64_t *n, struct err *e)
 {
-	struct reading s = {.l = l, .campaign = campaign, .path = path, .language = language};
-	char *data = NULL;
+	char *data = NULL, where[PATH_MAX + 40];
 	size_t bytes = 0;
+	int64_t line = 0, item;
+	uint32_t candidates;
 	int rc = fs_read(path, (size_t)FILE_LIMIT_MIB << 20, &data, &bytes, e);
 	for (char *at = data; rc == 0 && at < data + bytes;) {
 		char *end = memchr(at, '\n', (size_t)(data + bytes - at));
 		size_t k = end ? (size_t)(end - at) : (size_t)(data + bytes - at);
 		json_error_t why;
-		s.line++;
+		snprintf(where, sizeof where, "%s line %lld", path, (long long)++line);
 		if (k && strspn(at, " \t\r") < k) {
 			json_t *j = json_loadb(at, k, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
-			if (!j) rc = bad(&s, e, why.text);
-			else rc = read_item(&s, j, e);
+			rc = j ? label_item_from_json(l, campaign, j, language, where, &item, &candidates, e) : err_set(e, ERR_FORMAT, "%s: %s", where, why.text);
 			json_decref(j);
-			while (s.keeps) free(s.kept[--s.keeps]);
 			*n += rc == 0;
 		}
 		at += k + 1;

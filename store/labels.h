@@ -180,6 +180,7 @@ struct labels_answer {
 	int guidelines;
 	const char *page;     /* version of the page */
 	const char *reason, *correction; /* may be NULL */
+	double time;          /* of an imported one, seconds since 1970; 0: now */
 };
 /* *event: the new one, or that of the same key. ERR_MISMATCH: the key was used for another answer; ERR_STATE: the ask has an
  * answer already; ERR_NOT_FOUND: no such ask of that person; ERR_RANGE: ranks that do not fit. */
@@ -209,6 +210,8 @@ struct labels_label {
 	int strength;
 	int64_t visible_ms, repeats;
 	int expected_best, expected_worst; /* of the item, -1: none */
+	int guidelines;
+	const char *page;
 	double time;
 };
 struct labels_query {

@@ -82,20 +82,21 @@ out:
 static int answer_insert(struct labels *l, const struct labels_answer *a, const char *ranks, int64_t *event, struct err *e)
 {
 	sqlite3_stmt *q;
-	int rc = labels_begin(l, e);
+	int outer = !sqlite3_get_autocommit(l->base.db); /* an import puts many in one transaction */
+	int rc = outer ? 0 : labels_begin(l, e);
 	if (rc < 0) return rc;
 	rc = labels_sql(l, &q, e,
 		"INSERT INTO events(key, kind, person, ask, outcome, ranks, strength, visible_ms, guidelines, page, time)"
 		" VALUES(?1, 'label', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
 		"tiittiiitr", a->key, a->person, a->ask, labels_outcome_name(a->outcome), ranks, (int64_t)a->strength, a->visible_ms, (int64_t)a->guidelines,
-		a->page ? a->page : "", store_wall_time());
+		a->page ? a->page : "", a->time > 0 ? a->time : store_wall_time());
 	if (rc == 0) rc = labels_done(l, q, NULL, e);
 	if (rc == 0) {
 		*event = sqlite3_last_insert_rowid(l->base.db);
 		rc = notes_put(l, *event, a->reason, a->correction, e);
 	}
 	FAULT_POINT("labels.before_commit", "a label is inserted, its transaction open");
-	rc = labels_end(l, rc, e);
+	if (!outer) rc = labels_end(l, rc, e);
 	FAULT_POINT("labels.after_commit", "a label is committed, nobody was told");
 	return rc;
 }

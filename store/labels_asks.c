@@ -1,7 +1,6 @@
 /* Who is given which item, and what was laid out for them. */
 #include "store/labels_internal.h"
 
-#include <stdlib.h>
 
 int labels_assign(struct labels *l, int64_t item, int64_t person, const char *kind, int64_t *assignment, struct err *e)
 {
@@ -111,10 +110,12 @@ int labels_next_item(struct labels *l, int64_t campaign, int64_t person, const c
 
 int labels_ask_put(struct labels *l, struct labels_ask *a, struct err *e)
 {
-	char shown[LABELS_LIST], *hashes = NULL;
+	char shown[LABELS_LIST], hashes[LABELS_HASHES];
+	struct labels_hashed h;
 	sqlite3_stmt *q;
 	int rc;
-	TRY(labels_hashes(l, a->item, a->shown, a->count, &hashes, e));
+	TRY(labels_hash_item(l, a->item, &h, e));
+	TRY(labels_hashes_write(&h, a->shown, a->count, hashes, e));
 	labels_list_write(a->shown, a->count, shown, sizeof shown);
 	a->time = store_wall_time();
 	a->event = 0;
@@ -126,7 +127,6 @@ int labels_ask_put(struct labels *l, struct labels_ask *a, struct err *e)
 	TRY(labels_done(l, q, NULL, e));
 	a->ask = sqlite3_last_insert_rowid(l->base.db);
 out:
-	free(hashes);
 	return rc;
 }
 

@@ -31,9 +31,16 @@ void labels_list_write(const uint8_t *v, uint32_t n, char *out, size_t bytes);
 int labels_list_read(const char *text, uint8_t v[GROUP_MAX]);
 int labels_text_check(const char *text, const char *what, struct err *e);
 int labels_journal(struct labels *l, const char *what, int64_t subject, const char *detail, struct err *e);
-/* ["hash of the prompt", "hash of shown[0]", …] of the texts as they are now; malloc'ed. */
-int labels_hashes(struct labels *l, int64_t item, const uint8_t *shown, uint32_t count, char **json, struct err *e);
 
-enum { LABELS_LIST = GROUP_MAX * 4 + 4 };
+/* Hashes of an item's texts as they are now: of the prompt, then of the candidates. */
+struct labels_hashed {
+	int64_t item; /* 0: not filled */
+	uint32_t size;
+	char hash[1 + GROUP_MAX][HASH_HEX];
+};
+enum { LABELS_LIST = GROUP_MAX * 4 + 4, LABELS_HASHES = (GROUP_MAX + 1) * (HASH_HEX + 3) + 4 };
+int labels_hash_item(struct labels *l, int64_t item, struct labels_hashed *h, struct err *e);
+/* ["hash of the prompt", "hash of shown[0]", …]: how an ask keeps what was seen. */
+int labels_hashes_write(const struct labels_hashed *h, const uint8_t *shown, uint32_t count, char out[LABELS_HASHES], struct err *e);
 
 #endif

@@ -240,36 +240,29 @@ int labels_each_item(struct labels *l, int64_t campaign, int (*fn)(void *ctx, co
 	return rc;
 }
 
-struct hashing {
-	const uint8_t *shown;
-	uint32_t count;
-	char *out;
-};
-
-/* Of the texts, not of the hash columns: who changes a text by hand need not change those. */
-static int hash_shown(void *ctx, const struct labels_item *it)
+static int hash_texts(void *ctx, const struct labels_item *it)
 {
-	struct hashing *h = ctx;
-	char hex[HASH_HEX];
-	hash_bytes(it->prompt, strlen(it->prompt), hex);
-	size_t at = (size_t)sprintf(h->out, "[\"%s\"", hex);
-	for (uint32_t i = 0; i < h->count; i++) {
-		if (h->shown[i] >= it->size) return ERR_RANGE;
-		const char *text = it->candidate[h->shown[i]].text;
-		hash_bytes(text, strlen(text), hex);
-		at += (size_t)sprintf(h->out + at, ",\"%s\"", hex);
-	}
-	strcpy(h->out + at, "]");
+	struct labels_hashed *h = ctx;
+	h->size = it->size;
+	/* of the texts, not of the hash columns: who changes a text by hand need not change those */
+	hash_bytes(it->prompt, strlen(it->prompt), h->hash[0]);
+	for (uint32_t i = 0; i < it->size; i++) hash_bytes(it->candidate[i].text, strlen(it->candidate[i].text), h->hash[1 + i]);
 	return 0;
 }
 
-int labels_hashes(struct labels *l, int64_t item, const uint8_t *shown, uint32_t count, char **json, struct err *e)
+int labels_hash_item(struct labels *l, int64_t item, struct labels_hashed *h, struct err *e)
 {
-	struct hashing h = {shown, count, malloc((count + 1) * (HASH_HEX + 3) + 4)};
-	if (!h.out) return err_set(e, ERR_MEMORY, "no memory for hashes");
-	int rc = labels_item_get(l, item, hash_shown, &h, e);
-	if (rc == ERR_RANGE) err_set(e, rc, "a candidate that is shown is not one of the item's");
-	if (rc < 0) free(h.out);
-	else *json = h.out;
-	return rc;
+	h->item = item;
+	return labels_item_get(l, item, hash_texts, h, e);
+}
+
+int labels_hashes_write(const struct labels_hashed *h, const uint8_t *shown, uint32_t count, char out[LABELS_HASHES], struct err *e)
+{
+	size_t at = (size_t)sprintf(out, "[\"%s\"", h->hash[0]);
+	for (uint32_t i = 0; i < count; i++) {
+		if (shown[i] >= h->size) return err_set(e, ERR_RANGE, "a candidate that is shown is not one of the item's");
+		at += (size_t)sprintf(out + at, ",\"%s\"", h->hash[1 + shown[i]]);
+	}
+	strcpy(out + at, "]");
+	return 0;
 }

@@ -200,7 +200,8 @@ def described():
 
 
 def listed():
-    return [p["name"] for p in described()]
+    # those of labels.db are passed by `tenfold web`, which no run starts: test_label_http.py kills at each of them
+    return [p["name"] for p in described() if not p["name"].startswith("labels.")]
 
 
 def choose(points, patterns):

@@ -32,6 +32,7 @@ static const struct key {
 	{"pass", 'd', offsetof(struct campaign_options, pass), 0, 1},
 	{"lease_seconds", 'd', offsetof(struct campaign_options, lease_seconds), 1, 1e7},
 	{"max_labels", 'I', offsetof(struct campaign_options, max_labels), 0, 9e15},
+	{"stop", 'u', offsetof(struct campaign_options, stop), 0, 1},
 	{"accuracy", 'd', offsetof(struct campaign_options, accuracy), 0.5, 1},
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
@@ -160,6 +161,7 @@ static int estimate_item(void *ctx, const struct labels_item *it)
 		looks = 4 * quads + 2 * duels;
 		accuracy = 0.776;
 	}
+	if (asked > n * (n - 1) / 2) asked = n * (n - 1) / 2;
 	looks = looks > n ? looks - n : 0;
 	asked *= s->o->criteria;
 	s->x->items++;

@@ -4,6 +4,7 @@
 #ifndef TENFOLD_APP_WEB_CAMPAIGN_H
 #define TENFOLD_APP_WEB_CAMPAIGN_H
 
+#include "app/web/estimate.h"
 #include "app/web/pick.h"
 #include "core/base/err.h"
 #include "store/labels.h"
@@ -29,7 +30,8 @@ struct campaign_options {
 	double pass;                  /* share of them that must be right */
 	double lease_seconds;         /* one who took a prompt and does nothing keeps it so long */
 	int64_t max_labels;           /* stop rule: the campaign is full with that many answers; 0: no limit */
-	double accuracy;              /* of pairs that is aimed at, for the estimate */
+	double accuracy;              /* of pairs that is aimed at */
+	uint32_t stop;                /* 1: the server closes the campaign when its answers promise that accuracy */
 	char warning[1024];           /* shown before the first task, with a way out; "": none */
 };
 
@@ -49,9 +51,8 @@ struct campaign_estimate {
 	double hours, accuracy;      /* accuracy of pairs to expect from the design, by the simulated figures; NaN: not known */
 };
 int campaign_estimate(struct labels *l, int64_t campaign, const struct campaign_options *o, struct campaign_estimate *x, struct err *e);
-/* What the answers so far are worth: over all pairs of candidates of all tasks, the chance that the posterior puts a pair the
- * right way round (by its own account; 0.5 where nothing is known). NaN without tasks. */
-int campaign_accuracy(struct labels *l, int64_t campaign, double *accuracy, struct err *e);
+/* What the answers so far are worth and how many are missing for the accuracy that is aimed at (estimate.h). */
+int campaign_progress(struct labels *l, int64_t campaign, const struct campaign_options *o, struct estimate *x, struct err *e);
 
 /* Answers to tasks and their adjudications by the first criterion, as judgements: item is the number in the campaign, person
  * the number in labels.db. *j is malloc'ed, ordered by event. item 0: all. */

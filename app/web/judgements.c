@@ -2,7 +2,6 @@
 #include "app/web/campaign.h"
 #include "reward/posterior.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +46,8 @@ int campaign_judgements(struct labels *l, int64_t campaign, int64_t item, struct
 struct summing {
 	struct judgement *j; /* by item */
 	size_t at, count;
-	double sum, pairs;
+	struct estimate *x;
+	uint32_t size; /* of the last prompt */
 };
 
 /* Items come by number, as the judgements do. */
@@ -56,17 +56,12 @@ static int add_item(void *ctx, const struct labels_item *it)
 	struct summing *s = ctx;
 	struct posterior p;
 	struct posterior_model m = posterior_model_default();
-	size_t from = s->at;
-	while (s->at < s->count && s->j[s->at].item == it->number) s->at++;
+	size_t from = s->at, ranked = 0;
+	while (s->at < s->count && s->j[s->at].item == it->number) ranked += (size_t)judgement_ranked(&s->j[s->at++]);
 	if (strcmp(it->role, "task")) return 0;
-	s->pairs += it->size * (it->size - 1) / 2.0;
-	if (from == s->at) {
-		s->sum += it->size * (it->size - 1) / 4.0;
-		return 0;
-	}
-	posterior_fit(&p, &m, s->j + from, s->at - from, it->size);
-	for (uint32_t a = 0; a < it->size; a++)
-		for (uint32_t b = 0; b < a; b++) s->sum += 0.5 + fabs(posterior_above(&p, a, b) - 0.5);
+	s->size = it->size;
+	if (ranked) posterior_fit(&p, &m, s->j + from, s->at - from, it->size);
+	estimate_add(s->x, ranked ? &p : NULL, ranked);
 	return 0;
 }
 
@@ -76,14 +71,15 @@ static int by_item(const void *x, const void *y)
 	return (a->item > b->item) - (a->item < b->item);
 }
 
-int campaign_accuracy(struct labels *l, int64_t campaign, double *accuracy, struct err *e)
+int campaign_progress(struct labels *l, int64_t campaign, const struct campaign_options *o, struct estimate *x, struct err *e)
 {
-	struct summing s = {0};
+	struct summing s = {.x = x, .size = GROUP_MAX};
+	estimate_begin(x);
 	int rc = campaign_judgements(l, campaign, 0, &s.j, &s.count, e);
 	if (rc < 0) return rc;
 	if (s.count) qsort(s.j, s.count, sizeof *s.j, by_item);
 	rc = labels_each_item(l, campaign, add_item, &s, e);
-	*accuracy = s.pairs > 0 ? s.sum / s.pairs : (double)NAN;
+	estimate_end(x, o->accuracy, 0, s.size);
 	free(s.j);
 	return rc;
 }

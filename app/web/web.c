@@ -1,6 +1,7 @@
 /* Opening what the server works on, and its loop; see web.h. */
 #include "app/web/web.h"
 
+#include "app/web/campaign.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 
@@ -9,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+enum { STOP_RULE_TICKS = 20 }; /* of 0.1 s */
 
 int web_number(const char *text, int64_t *n, struct err *e)
 {
@@ -42,12 +45,51 @@ static int read_pem(const char *path, char **out, struct err *e)
 	return path ? fs_read(path, 1 << 20, out, &bytes, e) : 0;
 }
 
+struct stopping {
+	struct web *w;
+	int64_t close; /* a campaign that has reached its accuracy */
+	struct err *e;
+};
+
+static int find_reached(void *ctx, const struct labels_campaign *c)
+{
+	struct stopping *s = ctx;
+	struct campaign_options o;
+	struct estimate x;
+	for (int i = 0; i < s->w->stopped_count; i++)
+		if (s->w->stopped[i] == c->campaign) return 0;
+	int rc = campaign_read(&o, c->options, s->e);
+	if (rc < 0 || !o.stop || strcmp(c->state, "open")) return rc;
+	rc = campaign_progress(s->w->reader, c->campaign, &o, &x, s->e);
+	if (rc < 0 || !x.stop) return rc;
+	s->close = c->campaign;
+	return 1;
+}
+
+/* The stop rule. A campaign is closed by it once in the life of the server: who opens it again means it. */
+static void apply_stop_rule(struct web *w)
+{
+	struct err e = {0};
+	struct stopping s = {w, 0, &e};
+	if (w->stopped_count == WEB_STOPPED) return;
+	web_read_lock(w);
+	int rc = labels_each_campaign(w->reader, find_reached, &s, &e);
+	web_read_unlock(w);
+	if (rc > 0) {
+		w->stopped[w->stopped_count++] = s.close;
+		web_lock(w);
+		rc = labels_campaign_state(w->labels, s.close, "closed", &e);
+		web_unlock(w);
+	}
+	if (rc < 0) log_error("stop rule: %s", e.msg);
+}
+
 int web_serve(const struct web_options *o, struct err *e)
 {
 	static const struct http_route *const tables[] = {web_page_routes, web_login_routes, web_label_routes, web_owner_routes, NULL};
 	struct web *w = calloc(1, sizeof *w);
 	char path[PATH_MAX], *certificate = NULL, *private_key = NULL;
-	int rc;
+	int rc, ticks = 0;
 	if (!w) return err_set(e, ERR_MEMORY, "no memory for a server");
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_mutex_init(&w->reader_lock, NULL);
@@ -71,6 +113,7 @@ int web_serve(const struct web_options *o, struct err *e)
 	while (!atomic_load(o->stop)) {
 		nanosleep(&(struct timespec){0, 100 * 1000000}, NULL);
 		http_tick(w->http);
+		if (++ticks % STOP_RULE_TICKS == 0) apply_stop_rule(w);
 	}
 out:
 	http_close(w->http);

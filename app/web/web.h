@@ -22,7 +22,7 @@ enum web_access { WEB_ANYONE = 0, WEB_PERSON = 1, WEB_OWNER = 2 };
 
 #define WEB_PAGE_VERSION "1" /* kept with every label: changed when what people see changes */
 
-enum { WEB_LIMIT_SLOTS = 256, WEB_LIMIT_TRIES = 10 }; /* failed sign-ins a minute and address, before 429 */
+enum { WEB_STOPPED = 64, WEB_LIMIT_SLOTS = 256, WEB_LIMIT_TRIES = 10 }; /* failed sign-ins a minute and address, before 429 */
 
 struct web {
 	const char *dir;
@@ -40,6 +40,8 @@ struct web {
 		int64_t minute;
 		int count;
 	} tries[WEB_LIMIT_SLOTS];      /* also under the lock */
+	int64_t stopped[WEB_STOPPED];  /* campaigns that the stop rule has closed; of the serving thread */
+	int stopped_count;
 };
 
 struct web_options {

@@ -24,15 +24,15 @@ static int add_campaign(void *ctx, const struct labels_campaign *c)
 	struct campaign_estimate x;
 	char sql[120];
 	int64_t labels = 0;
-	double accuracy;
+	struct estimate now;
 	int rc;
 	TRY(campaign_read(&o, c->options, s->e));
 	TRY(campaign_estimate(s->w->reader, c->campaign, &o, &x, s->e));
-	TRY(campaign_accuracy(s->w->reader, c->campaign, &accuracy, s->e));
+	TRY(campaign_progress(s->w->reader, c->campaign, &o, &now, s->e));
 	snprintf(sql, sizeof sql, "SELECT count(*) FROM labels WHERE campaign = %lld", (long long)c->campaign);
 	TRY(labels_count(s->w->reader, sql, &labels, s->e));
-	json_array_append_new(s->list, json_pack("{s:I,s:s,s:s,s:i,s:I,s:I,s:o,s:{s:I,s:f,s:o}}", "campaign", (json_int_t)c->campaign, "name", c->name, "state",
-		c->state, "guidelines", c->guidelines, "items", (json_int_t)x.items, "labels", (json_int_t)labels, "accuracy", real_or_null(accuracy), "estimate",
+	json_array_append_new(s->list, json_pack("{s:I,s:s,s:s,s:i,s:I,s:I,s:o,s:o,s:{s:I,s:f,s:o}}", "campaign", (json_int_t)c->campaign, "name", c->name, "state",
+		c->state, "guidelines", c->guidelines, "items", (json_int_t)x.items, "labels", (json_int_t)labels, "accuracy", real_or_null(now.labelled ? now.accuracy : (double)NAN), "missing", real_or_null(now.missing), "estimate",
 		"questions", (json_int_t)x.questions, "hours", x.hours, "accuracy", real_or_null(x.accuracy)));
 out:
 	return rc;

@@ -26,7 +26,7 @@ function campaignRow(c) {
   const to = c.state === "open" ? "paused" : "open";
   return make("tr", {},
     make("th", { scope: "row" }, c.name), make("td", {}, c.state), number(String(c.items)), number(String(c.labels)), number(String(c.estimate.questions)),
-    number(c.estimate.hours.toFixed(1)), number(percent(c.estimate.accuracy)), number(percent(c.accuracy)), number("v" + c.guidelines),
+    number(c.estimate.hours.toFixed(1)), number(percent(c.estimate.accuracy)), number(percent(c.accuracy)), number(c.missing === null ? "–" : c.missing.toFixed(0)), number("v" + c.guidelines),
     make("td", {}, make("button", { type: "button", onclick: () => act("/api/owner/campaigns/" + c.campaign + "/state", { state: to }, c.name + " is " + to) }, to === "open" ? "Open" : "Pause"), " ",
       make("button", { type: "button", onclick: () => editGuidelines(c) }, "Guidelines"), " ",
       make("button", { type: "button", onclick: () => showDisputes(c) }, "Disagreements")));
@@ -102,7 +102,7 @@ async function load() {
   main.replaceChildren(
     make("section", { class: "message full" }, make("h2", {}, "Campaigns"),
       campaigns.campaigns.length ? make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Campaigns" }, make("table", {},
-        heads("Name", "State", "#Prompts", "#Answers", "#At most", "#Hours", "#Expected accuracy", "#Accuracy so far", "#Guidelines", "Actions"),
+        heads("Name", "State", "#Prompts", "#Answers", "#At most", "#Hours", "#Expected accuracy", "#Accuracy so far", "#Answers missing", "#Guidelines", "Actions"),
         make("tbody", {}, ...campaigns.campaigns.map(campaignRow)))) : make("p", {}, "None yet. Make one with: ", make("code", {}, "tenfold label new"))),
     make("section", { class: "message full" }, make("h2", {}, "People"),
       invitation ? make("div", { role: "status" }, make("p", {}, "The link of " + invitation.name + ", shown once:"), make("p", { class: "secret", id: "invitation" }, invitation.url)) : "",
