@@ -301,8 +301,9 @@ static void test_fault_points(void **state)
 	snprintf(path, sizeof path, "%s/killed.db", k->dir);
 	size_t n = fault_list(points, 512);
 	for (size_t i = 0; i < n && i < 512; i++) {
-		if (strncmp(points[i].name, "store.", 6) || !strcmp(points[i].name, "store.after_backup")) continue;
-		int passes = strcmp(points[i].name, "store.within_create") ? 3 : 1;
+		if (strncmp(points[i].name, "store.", 6)) continue;
+		int once = !strcmp(points[i].name, "store.within_create") || !strcmp(points[i].name, "store.after_create") || !strcmp(points[i].name, "store.before_prompts_commit");
+		int passes = once ? 1 : 3;
 		for (int nth = 1; nth <= passes; nth += 2) {
 			snprintf(fault, sizeof fault, "%s:%d:kill", points[i].name, nth);
 			int status = fill_in_child(path, fault);

@@ -42,7 +42,7 @@ double backend_library_product(struct backend *b, int64_t m, int64_t n, int64_t 
 
 void backend_purpose(struct backend *b, const char *what)
 {
-	if (b->account) account_purpose(b->account, what);
+	if (b && b->account) account_purpose(b->account, what);
 }
 
 const char *backend_shortage(const struct backend *b)

@@ -252,7 +252,7 @@ void backend_close(struct backend *);
 const struct ops *backend_ops(const struct backend *);
 int backend_threads(const struct backend *);
 
-/* What the next allocations are for, a string constant: the table of a shortage sums them up. */
+/* What the next allocations are for, a string constant: the table of a shortage sums them up. Without a backend (a plan) nothing is noted. */
 void backend_purpose(struct backend *, const char *what);
 /* After alloc gave NULL: lines "\n  MiB what" of what was wanted, is free and is taken for what; "" where the backend does not
  * know (the CPU). */
