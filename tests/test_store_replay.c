@@ -317,7 +317,7 @@ static void test_fault_points(void **state)
 		if (!WIFEXITED(status) || WEXITSTATUS(status) == 0) fail_msg("%s: no error, status %d", fault, status);
 		expect_digest(path, digest);
 	}
-	assert_int_equal(killed, 5 * 2 + 1);
+	assert_int_equal(killed, 7 * 2 + 3);
 }
 
 int main(void)
