@@ -3,6 +3,7 @@
  * found, before real people's time is spent. The tables are those of
  * docs/labelling.md. */
 #include "app/commands.h"
+#include "app/crowd_label.h"
 #include "app/options.h"
 #include "app/web/simulate.h"
 
@@ -13,7 +14,9 @@
 struct crowd_command {
 	int64_t seed, prompts, candidates, seeds, people, adversaries, labels, qualification;
 	double agreement, adversary, overlap, gold;
-	double first, again, decision;
+	double first, again, decision, temperature;
+	int64_t skip;
+	const char *labels_file, *run, *campaign, *truth;
 	int json, at_random;
 };
 
@@ -77,15 +80,28 @@ static int people(const struct crowd_command *c, struct err *e)
 	return 0;
 }
 
+static int label(const struct crowd_command *c, struct err *e)
+{
+	int64_t given;
+	if (!c->labels_file || !c->run) return err_set(e, ERR_FORMAT, "crowd label needs --file FILE (the labels.db) and --from RUN");
+	struct crowd_label_options o = {.labels = c->labels_file, .run = c->run, .campaign = c->campaign, .truth = c->truth, .first = (uint32_t)c->skip,
+					.prompts = (uint32_t)c->prompts, .people = (uint32_t)c->people, .adversaries = (uint32_t)c->adversaries,
+					.overlap = c->overlap, .temperature = c->temperature, .seed = (uint64_t)c->seed};
+	int rc = crowd_label(&o, &given, e);
+	if (rc < 0) return rc;
+	printf("%lld labels of %u people about %u prompts\n", (long long)given, o.people, o.prompts);
+	return 0;
+}
+
 int command_crowd(int argc, char **argv, struct err *e)
 {
 	struct option_list rest;
 	struct crowd_command c = {.seed = 1, .prompts = 2000, .candidates = 10, .seeds = 200, .people = 5, .adversaries = 1, .labels = 60, .qualification = 3,
-				  .agreement = 0.73, .adversary = -1, .overlap = 0.2, .gold = 0.05, .first = 25, .again = 7, .decision = 4};
+				  .agreement = 0.73, .adversary = -1, .overlap = 0.2, .gold = 0.05, .temperature = 3, .campaign = "simulated", .truth = "verifier", .first = 25, .again = 7, .decision = 4};
 	const struct option table[] = {
 		{"agreement", OPTION_FLOAT, &c.agreement, "SHARE", "Of random pairs on which two honest people agree (0.73)."},
 		{"seed", OPTION_INT, &c.seed, "N", "Of all that is drawn (1)."},
-		{"prompts", OPTION_INT, &c.prompts, "N", "designs: prompts, each labelled by one person (2000)."},
+		{"prompts", OPTION_INT, &c.prompts, "N", "designs, label: prompts (2000)."},
 		{"candidates", OPTION_INT, &c.candidates, "N", "designs: of a prompt (10)."},
 		{"seeds", OPTION_INT, &c.seeds, "N", "people: campaigns simulated (200)."},
 		{"people", OPTION_INT, &c.people, "N", "people: of a campaign (5)."},
@@ -95,12 +111,19 @@ int command_crowd(int argc, char **argv, struct err *e)
 		{"qualification", OPTION_INT, &c.qualification, "N", "people: known prompts that everybody has first (3)."},
 		{"overlap", OPTION_FLOAT, &c.overlap, "SHARE", "people: of prompts that go to everybody (0.2)."},
 		{"gold", OPTION_FLOAT, &c.gold, "SHARE", "people: of prompts whose best and worst are known (0.05)."},
+		{"file", OPTION_TEXT, &c.labels_file, "FILE", "label: the labels.db to write to; made when missing."},
+		{"from", OPTION_TEXT, &c.run, "RUN", "label: folder of the run whose groups are labelled."},
+		{"campaign", OPTION_TEXT, &c.campaign, "NAME", "label: campaign (simulated)."},
+		{"truth", OPTION_TEXT, &c.truth, "NAME", "label: what people want: verifier, or shorter (verifier)."},
+		{"skip", OPTION_INT, &c.skip, "N", "label: groups of the run that are left out before (0)."},
+		{"temperature", OPTION_FLOAT, &c.temperature, "X", "label: log odds of a candidate of truth 1 against one of truth 0 (3)."},
 		OPTION_JSON(&c.json),
 	};
 	const struct options_use use = {
-		.line = "crowd designs|people [options]",
+		.line = "crowd designs|people|label [options]",
 		.about = "A simulated crowd. `designs`: the ranking of ten that each design of comparisons recovers, and its assumed seconds\n"
-			 "(25 to read a candidate, 7 to read it again, 4 to decide). `people`: whether dishonest labellers are flagged.",
+			 "(25 to read a candidate, 7 to read it again, 4 to decide). `people`: whether dishonest labellers are flagged.\n"
+			 "`label`: labels the groups of a run in a labels.db: for trials and tests.",
 		.table = table,
 		.count = sizeof table / sizeof table[0],
 		.at_least = 1,
@@ -112,5 +135,6 @@ int command_crowd(int argc, char **argv, struct err *e)
 	if (c.agreement <= 0.5 || c.agreement > 0.95) return err_set(e, ERR_RANGE, "--agreement %g: between 0.5 (chance) and 0.95", c.agreement);
 	if (!strcmp(rest.item[0], "designs")) return designs(&c, e);
 	if (!strcmp(rest.item[0], "people")) return people(&c, e);
-	return err_set(e, ERR_FORMAT, "crowd: '%s' is neither designs nor people", rest.item[0]);
+	if (!strcmp(rest.item[0], "label")) return label(&c, e);
+	return err_set(e, ERR_FORMAT, "crowd: '%s' is none of designs, people and label", rest.item[0]);
 }

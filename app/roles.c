@@ -88,7 +88,8 @@ static int rollout_run(struct session *s, const struct role_arguments *a, struct
 		.wire = {.max_message = (size_t)c->net.max_message_mib << 20, .heartbeat_seconds = c->net.heartbeat_seconds}, .learner = learner, .run = "",
 		.name = name, .fingerprint = s->fingerprint, .folder = folder, .model = m, .generate = g, .stop = s->stop, .plant_ulp = a->plant_ulp, .fetch_weights = (int)c->rollout.fetch_weights,
 		.reward = {.endpoints = services, .timeout_seconds = c->reward.timeout_seconds, .retries = (int)c->reward.retries,
-			   .backoff_max_seconds = c->reward.backoff_max_seconds, .rule = &rule}};
+			   .backoff_max_seconds = c->reward.backoff_max_seconds, .live_every = c->reward.live ? (uint64_t)c->reward.live_every : 0,
+			   .rule = &rule}};
 	rc = worker_run(&w, NULL, e);
 	if (rc == ERR_STOPPED) rc = 0; /* it said goodbye: nothing is lost, nothing failed */
 out:
@@ -161,7 +162,10 @@ static int reward_scorer(struct session *s, struct reward_parts *p, struct score
 		else TRY(err_set(e, ERR_FORMAT, "reward.terms names the term model: set reward.model to its folder, or give --out DIR of the run that fitted it"));
 		TRY(session_open_backend(s, e));
 		TRY(reward_model_open(&p->model, folder, s->backend, e));
-		TRY(reward_model_scorer_open(&p->learned, p->model, e));
+		if (c->reward.live) {
+			TRY(session_path(s, "models/reward-live", folder, e));
+			TRY(reward_live_scorer_open(&p->learned, p->model, folder, (uint64_t)c->reward.live_every, s->backend, e));
+		} else TRY(reward_model_scorer_open(&p->learned, p->model, e));
 		given[n++] = p->learned;
 	}
 	TRY(scorer_terms_open(out, &terms, given, n, c->reward.command, 0, e));

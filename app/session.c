@@ -44,11 +44,12 @@ int session_path(const struct session *s, const char *name, char out[PATH_MAX], 
 	return err_set(e, ERR_RANGE, "path too long: %s/%s", s->folder, name);
 }
 
-/* Keys that may change between a run and its resumption: they decide who computes, not what. */
+/* Keys that may change between a run and its resumption: they decide who computes, not what. Which labels were used is in
+ * the record, with their digest. */
 static int free_key(const char *name)
 {
 	static const char *const names[] = {"run.name", "run.workers", "run.services", "run.threads", "run.isa", "run.device", "run.keep_checkpoints",
-					    "run.stages", "run.recompute", "ppo.micro_batch", "rollout.batch_groups", "rollout.lease_seconds", "rollout.fetch_weights", "reward.timeout_seconds",
+					    "run.stages", "run.recompute", "fit.labels", "fit.campaign", "fit.criterion", "fit.labels_event", "ppo.micro_batch", "rollout.batch_groups", "rollout.lease_seconds", "rollout.fetch_weights", "reward.timeout_seconds",
 					    "reward.retries", "reward.backoff_max_seconds", "reward.batch_groups"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(names[i], name)) return 1;

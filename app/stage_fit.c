@@ -1,10 +1,12 @@
 /* The stage fit-reward: reads the ranked groups of the stage collect back from
- * the record, keeps those of some prompts apart, fits the reward model to the
- * others (some may choose its best step), measures it on those kept, leaves
- * models/reward.
+ * the record, or human labels (fit.labels), keeps those of some prompts apart,
+ * fits the reward model to the others (some may choose its best step), measures
+ * it on those kept, leaves models/reward. Of labels it records the last event and
+ * the digest first.
  *
  * An interrupted fit is made anew: it takes seconds to minutes, its steps'
  * metrics are compared with the stored ones, and so it cannot come out otherwise. */
+#include "app/fit_labels.h"
 #include "app/options.h"
 #include "app/progress.h"
 #include "app/stages.h"
@@ -24,8 +26,6 @@ struct side {
 	uint32_t count, room;
 };
 
-enum { FITTED, HELD_OUT, SELECTING, SIDES };
-
 struct fit {
 	struct session s;
 	struct reward_model *model;
@@ -33,6 +33,7 @@ struct fit {
 	struct side side[SIDES];
 	struct ranked_group *step; /* [step_groups], of the step being read */
 	uint32_t step_count;
+	struct label_set labels;   /* empty without fit.labels */
 	struct progress progress;
 	double loss;         /* of the last step */
 	double began;
@@ -70,14 +71,13 @@ static void side_add(struct side *d, const struct ranked_group *g)
 	d->list[d->count++] = *g;
 }
 
-/* All groups of a prompt are on one side, whatever order they came in; stored groups are held out as the files say. */
-static int side_of(const struct fit *t, uint32_t prompt)
+/* Stored groups are held out as the files say. */
+static enum fit_side side_of(const struct fit *t, uint32_t prompt)
 {
+	if (!t->s.task->groups[TASK_HELDOUT] || strcmp(t->s.config.collect.judge, "stored")) return fit_side_of(&t->s, prompt);
+	if (prompt >= t->s.task->prompts[TASK_TRAIN]) return HELD_OUT;
 	double u = (double)rng_uniform((struct rng_key){(uint64_t)t->s.config.run.seed, RNG_SPLIT}, 0, prompt, 0);
-	const struct config_fit *c = &t->s.config.fit;
-	if (t->s.task->groups[TASK_HELDOUT] && !strcmp(t->s.config.collect.judge, "stored"))
-		return prompt >= t->s.task->prompts[TASK_TRAIN] ? HELD_OUT : u < c->selection ? SELECTING : FITTED;
-	return u < c->heldout ? HELD_OUT : u < c->heldout + c->selection ? SELECTING : FITTED;
+	return u < t->s.config.fit.selection ? SELECTING : FITTED;
 }
 
 static int read_groups(struct fit *t, struct err *e)
@@ -94,12 +94,34 @@ static int read_groups(struct fit *t, struct err *e)
 		for (uint32_t k = 0; k < t->step_count; k++)
 			if (t->step[k].ranking.count >= 2) side_add(&t->side[side_of(t, t->step[k].group.prompt)], &t->step[k]);
 	}
-	if (t->s.config.fit.selection > 0 && t->side[SELECTING].count == 0)
-		TRY(err_set(e, ERR_RANGE, "no groups to choose the best step: collect more (collect.prompts), or change fit.selection"));
-	if (t->side[FITTED].count == 0 || t->side[HELD_OUT].count == 0)
-		TRY(err_set(e, ERR_RANGE, "%u groups to fit and %u held out: collect more (collect.prompts), or change fit.heldout", t->side[FITTED].count, t->side[HELD_OUT].count));
 out:
 	return rc;
+}
+
+/* The labels as of the event that the record names, which is the newest one at the stage's first start. */
+static int read_labels(struct fit *t, struct err *e)
+{
+	struct labels_used used;
+	int rc = 0;
+	TRY(labels_used_get(&t->s, "fit-reward", 0, "labels", 0, &used, e));
+	TRY(fit_labels_read(&t->labels, &t->s, t->model, &used, t->arena, e));
+	used.event = t->labels.event;
+	memcpy(used.digest, t->labels.digest, sizeof used.digest);
+	TRY(labels_used_put(&t->s, 0, "labels", 0, &used, e));
+	for (uint32_t i = 0; i < t->labels.groups; i++) side_add(&t->side[fit_side_of(&t->s, t->labels.group[i].group.prompt)], &t->labels.group[i]);
+out:
+	return rc;
+}
+
+static int read_ranked(struct fit *t, struct err *e)
+{
+	int labels = t->s.config.fit.labels[0] != 0, rc = labels ? read_labels(t, e) : read_groups(t, e);
+	const char *more = labels ? "more prompts must be labelled" : "collect more (collect.prompts)";
+	if (rc < 0) return rc;
+	if (t->s.config.fit.selection > 0 && t->side[SELECTING].count == 0)
+		return err_set(e, ERR_RANGE, "no groups to choose the best step: %s, or change fit.selection", more);
+	if (t->side[FITTED].count && t->side[HELD_OUT].count) return 0;
+	return err_set(e, ERR_RANGE, "%u groups to fit and %u held out: %s, or change fit.heldout", t->side[FITTED].count, t->side[HELD_OUT].count, more);
 }
 
 /* ---- fitting ---- */
@@ -206,6 +228,22 @@ static json_t *result_json(const struct reward_model *m, const struct rank_eval 
 	return j;
 }
 
+/* What the answers of people say, arm by arm. */
+static int finish_labels(struct fit *t, struct err *e)
+{
+	struct fit_labels_report r;
+	char text[256];
+	int rc = 0;
+	if (t->labels.groups == 0) return 0;
+	fit_labels_measure(&r, &t->labels, t->model, t->side[HELD_OUT].list, t->side[HELD_OUT].count);
+	TRY(fit_labels_put(&t->s, (uint64_t)reward_fit_steps(&t->s.config.fit, t->side[FITTED].count), &r, e));
+	TRY(session_summary(&t->s, "labels", fit_labels_json(&t->labels, &r), e));
+	fit_labels_text(&r, text, sizeof text);
+	fprintf(stderr, "fit-reward: %lld labels up to event %lld; held-out answers right: %s\n", (long long)t->labels.labels, (long long)t->labels.event, text);
+out:
+	return rc;
+}
+
 static int finish(struct fit *t, struct err *e)
 {
 	struct rank_eval v, fitted;
@@ -218,6 +256,7 @@ static int finish(struct fit *t, struct err *e)
 	TRY(reward_model_save(t->model, folder, t->s.task->tokenizer, e));
 	FAULT_POINT("fit.before_record", "the reward model is written, its accuracy not recorded");
 	TRY(put_rates(t, &v, &fitted, e));
+	TRY(finish_labels(t, e));
 	json_t *j = result_json(t->model, &v, &fitted);
 	TRY(session_summary(&t->s, "reward", j, e));
 	j = json_pack("{s:I,s:I,s:I,s:f,s:f}", "groups", (json_int_t)t->side[FITTED].count, "heldout_groups", (json_int_t)t->side[HELD_OUT].count,
@@ -244,14 +283,15 @@ int stage_fit(const struct stage_options *o, struct err *e)
 	t.arena = arena_open(0);
 	t.step = calloc((size_t)c->collect.step_groups, sizeof *t.step);
 	CHECK(t.step, "out of memory for %lld groups", (long long)c->collect.step_groups);
-	TRY(read_groups(&t, e));
 	TRY(session_start_folder(&t.s, "fit-reward", folder, e));
 	TRY(reward_model_start(&t.model, folder, t.s.backend, !strcmp(c->reward.scorer, "group"), (uint32_t)c->fit.ensemble, (uint64_t)c->run.seed, e));
+	TRY(read_ranked(&t, e));
 	TRY(fit(&t, e));
 	TRY(finish(&t, e));
 out:
 	reward_model_close(t.model);
 	arena_close(t.arena);
+	label_set_free(&t.labels);
 	for (int i = 0; i < SIDES; i++) free(t.side[i].list);
 	free(t.step);
 	session_close(&t.s);

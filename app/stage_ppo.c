@@ -1,6 +1,7 @@
 /* The learner of the stage ppo: what it works on, the loop (ppo/loop.h), and
  * what people see of it. */
 #include "app/limits.h"
+#include "app/live.h"
 #include "app/memory.h"
 #include "app/metrics_file.h"
 #include "app/options.h"
@@ -25,6 +26,7 @@ struct stage {
 	struct model *policy, *reference;
 	struct learner *learner;
 	struct ppo_server *server;
+	struct live *live;   /* NULL: the reward model stays */
 	struct loop_prompt *prompts;
 	struct progress progress;
 	struct metrics_file file;
@@ -139,6 +141,12 @@ static void report(void *arg, const struct loop_report *r)
 	progress_show(&t->progress, r->step, NULL);
 }
 
+static int open_step(void *arg, int64_t step, struct err *e)
+{
+	struct stage *t = arg;
+	return live_open_step(t->live, step, e);
+}
+
 static void waiting(void *arg, int64_t step, uint32_t done, uint32_t total)
 {
 	struct stage *t = arg;
@@ -197,7 +205,7 @@ static int train(struct stage *t, struct err *e)
 	TRY(metrics_file_open(&t->file, path, e));
 	progress_open(&t->progress, stderr, "ppo", "steps", s->config.ppo.steps, t->learner->step);
 	struct loop_options o = {.config = &s->config, .folder = s->folder, .store = s->store, .server = t->server, .learner = t->learner,
-				 .prompts = t->prompts, .prompt_count = s->task->prompts[TASK_TRAIN], .stop = s->stop,
+				 .prompts = t->prompts, .prompt_count = s->task->prompts[TASK_TRAIN], .stop = s->stop, .open = t->live ? open_step : NULL,
 				 .measure = task_verifiable(s->task) ? measure : NULL, .report = report, .waiting = waiting, .arg = t};
 	rc = loop_run(&o, e);
 	progress_close(&t->progress, t->learner->step);
@@ -215,6 +223,7 @@ int stage_learner(const struct stage_options *o, struct err *e)
 	TRY(memory_check(&t.s, stderr, e));
 	TRY(open_models(&t, e));
 	TRY(open_server(&t, e));
+	if (t.s.config.reward.live) TRY(live_open(&t.live, &t.s, e));
 	fprintf(stderr, "ppo: %lld steps of %lld prompts × %lld completions, %s, %d threads, workers at %s\n", (long long)t.s.config.ppo.steps,
 		(long long)t.s.config.ppo.prompts, (long long)t.s.config.rollout.group_size, t.policy->ops->name, backend_threads(t.s.backend),
 		ppo_server_endpoint(t.server));
@@ -223,6 +232,7 @@ int stage_learner(const struct stage_options *o, struct err *e)
 	else if (t.s.store) store_server_events(&t, &(struct err){0});
 	ppo_server_stop_workers(t.server);
 out:
+	live_close(t.live);
 	ppo_server_close(t.server);
 	metrics_file_close(&t.file);
 	learner_close(t.learner);

@@ -39,6 +39,8 @@ struct loop_options {
 	const struct loop_prompt *prompts; /* training prompts */
 	uint32_t prompt_count;
 	const atomic_int *stop;
+	/* Before a step's prompts are given out, step after step; after a resumption first for the step it goes on with. NULL: nothing. */
+	int (*open)(void *arg, int64_t step, struct err *e);
 	/* Held-out measure at step `step` (0: before the first update), every ppo.eval_every steps and at the end; stores its
 	 * evaluations itself. NULL: none. */
 	int (*measure)(void *arg, int64_t step, double *value, struct err *e);

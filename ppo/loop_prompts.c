@@ -71,6 +71,7 @@ int loop_open_step(struct loop *l, int64_t step, struct err *e)
 	uint32_t n = (uint32_t)c->ppo.prompts;
 	int rc = 0;
 	if (step >= c->ppo.steps || step < l->opened) return 0;
+	if (l->o->open) TRY(l->o->open(l->o->arg, step, e));
 	for (uint32_t i = 0; i < n; i++) TRY(choose(l, step, i, &l->items[i], e));
 	int64_t version = step > c->ppo.lag ? step - c->ppo.lag : 0;
 	ppo_server_open_step(l->o->server, (uint64_t)step, (uint64_t)version, l->items, n);

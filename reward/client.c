@@ -41,6 +41,7 @@ int reward_client_open(struct reward_client **out, struct wire *wire, const stru
 	copy_text(c->run, sizeof c->run, o->run, "run id");
 	copy_text(c->fingerprint, sizeof c->fingerprint, o->fingerprint ? o->fingerprint : "", "fingerprint");
 	copy_text(c->name, sizeof c->name, o->name ? o->name : "client", "name");
+	c->live_every = o->live_every;
 	copy_text(c->version, sizeof c->version, o->scorer_version ? o->scorer_version : "", "scorer version");
 	c->timeout = o->timeout_seconds > 0 ? o->timeout_seconds : 2.5;
 	c->backoff_max = o->backoff_max_seconds > 0 ? o->backoff_max_seconds : 32;

@@ -23,6 +23,7 @@ struct reward_client_options {
 	const char *fingerprint;    /* of this process's kernels; "" or NULL: none */
 	const char *name;           /* of this client, for the services' logs; NULL: "client" */
 	const char *scorer_version; /* that must have given the scores; "" or NULL: the first one heard of */
+	uint64_t live_every;        /* the version changes every so many steps of the groups; 0: it stays */
 	double timeout_seconds;     /* 0: 2.5 */
 	int retries;                /* 0: 3 */
 	double backoff_max_seconds; /* 0: 32 */

@@ -48,13 +48,24 @@ static int set_aside(struct reward_client *c, uint32_t service, const char *reas
 	return move_away(c, service, scored, e);
 }
 
-/* Writes why a service with this version and these terms does not fit, or nothing. */
-static void check_offer(struct reward_client *c, const char *version, const char (*term)[GROUP_TERM_NAME], uint32_t terms,
+/* Where the version of a group's scores is kept: one for the run, or one for each period of a live reward model. */
+static char *pinned_version(struct reward_client *c, uint64_t step)
+{
+	if (!c->live_every) return c->version;
+	uint64_t period = step / c->live_every, at = period % CLIENT_LIVE;
+	if (c->live[at].period != period) c->live[at].version[0] = 0;
+	c->live[at].period = period;
+	return c->live[at].version;
+}
+
+/* Writes why a service with this version and these terms does not fit, or nothing. pinned: the version it must have, which it
+ * gives when it is empty; NULL: any. */
+static void check_offer(struct reward_client *c, char *pinned, const char *version, const char (*term)[GROUP_TERM_NAME], uint32_t terms,
                         char *why, size_t room)
 {
 	why[0] = 0;
-	if (c->version[0] && strcmp(c->version, version) != 0) {
-		snprintf(why, room, "it scores with version \"%s\", this run with \"%s\": start all services alike", version, c->version);
+	if (pinned && pinned[0] && strcmp(pinned, version) != 0) {
+		snprintf(why, room, "it scores with version \"%s\", this run with \"%s\": start all services alike", version, pinned);
 		return;
 	}
 	for (uint32_t t = 0; c->combine && t < c->rule.terms.count; t++) {
@@ -64,14 +75,14 @@ static void check_offer(struct reward_client *c, const char *version, const char
 		snprintf(why, room, "it does not give the term \"%s\" that reward.terms names", c->rule.terms.name[t]);
 		return;
 	}
-	strcpy(c->version, version);
+	if (pinned) strcpy(pinned, version);
 }
 
 static int take_ready(struct reward_client *c, uint32_t service, const struct message *m, struct group **scored, struct err *e)
 {
 	char why[256];
 	struct service *s = &c->services[service];
-	check_offer(c, m->ready.scorer_version, m->ready.term_name, m->ready.terms, why, sizeof why);
+	check_offer(c, c->live_every ? NULL : c->version, m->ready.scorer_version, m->ready.term_name, m->ready.terms, why, sizeof why);
 	if (why[0]) return set_aside(c, service, why, scored, e);
 	if (s->aside) log_info("scoring service %s fits again", wire_endpoint(s->socket));
 	s->aside = 0;
@@ -88,7 +99,7 @@ static int take_scores(struct reward_client *c, uint32_t service, const struct m
 		c->counters.late++;
 		return 0;
 	}
-	check_offer(c, v->scorer_version, v->term_name, v->terms, why, sizeof why);
+	check_offer(c, pinned_version(c, v->step), v->scorer_version, v->term_name, v->terms, why, sizeof why);
 	if (!why[0] && v->size != p->group->size)
 		snprintf(why, sizeof why, "it gave %u scores for a group of %u", v->size, p->group->size);
 	if (why[0]) return set_aside(c, service, why, scored, e);

@@ -6,6 +6,8 @@
 #include "core/wire/message.h"
 #include "reward/client.h"
 
+enum { CLIENT_LIVE = 8 }; /* periods under way at once, more than any lag spans */
+
 struct service {
 	struct wire_socket *socket;
 	int silent;          /* did not answer in time and was not heard of since */
@@ -28,6 +30,11 @@ struct reward_client {
 	struct service *services;
 	struct wire_socket **sockets; /* the same, for polling */
 	uint32_t n;
+	uint64_t live_every;
+	struct {
+		uint64_t period; /* step / live_every */
+		char version[GROUP_VERSION];
+	} live[CLIENT_LIVE];     /* of period p: at p % CLIENT_LIVE */
 	char run[MESSAGE_RUN], fingerprint[HASH_HEX], name[MESSAGE_NAME], version[GROUP_VERSION];
 	double timeout, backoff_max;
 	int retries, combine;

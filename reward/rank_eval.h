@@ -10,12 +10,17 @@
 #define TENFOLD_REWARD_RANK_EVAL_H
 
 #include "core/base/group.h"
+#include "reward/posterior.h"
 #include "store/store.h"
 
 /* A group with a ranking of it. */
 struct ranked_group {
 	struct group group;
 	struct store_comparison ranking;
+	/* of human labels (label_set.h): what the ranking was made from; NULL: nothing */
+	const struct judgement *answer;
+	size_t answers;
+	const struct posterior_model *people; /* scale, inverse temperatures and weights of those who answered */
 };
 
 enum { RANK_BINS = 10, RANK_MARGINS = 4 };

@@ -20,6 +20,7 @@ struct fit {
 	uint32_t n;
 	const struct reward_fit_options *o;
 	struct rank_loss_options loss;
+	int answers;             /* the loss is that of the answers themselves */
 	struct optimizer *opt;
 	struct activations *acts;
 	struct batch batch;
@@ -43,6 +44,23 @@ int64_t reward_fit_steps(const struct config_fit *c, uint32_t n)
 	return c->ensemble * member_steps(c, n);
 }
 
+/* Minus the mean log-likelihood of a group's answers, each weighed by how far its person is trusted. */
+static double answers_loss(const struct ranked_group *r, const double *score, double *dscore)
+{
+	const struct posterior_model *m = r->people;
+	double loglik = 0, total = 0;
+	uint32_t n = r->group.size;
+	memset(dscore, 0, n * sizeof *dscore);
+	for (size_t i = 0; i < r->answers; i++) {
+		uint32_t person = r->answer[i].person;
+		if (!judgement_ranked(&r->answer[i])) continue;
+		loglik += judgement_loglik(&r->answer[i], &m->scale, m->beta[person], m->weight[person], score, n, dscore, NULL);
+		total += m->weight[person];
+	}
+	for (uint32_t i = 0; i < n; i++) dscore[i] /= -total;
+	return -loglik / total;
+}
+
 /* Adds the gradient of groups order[begin..end), weighted for a step of `size` groups; returns the sum of their losses. */
 static double block(struct fit *f, int64_t begin, int64_t end, int64_t size)
 {
@@ -61,7 +79,7 @@ static double block(struct fit *f, int64_t begin, int64_t end, int64_t size)
 		const struct ranked_group *r = &f->g[f->order[i]];
 		uint32_t n = r->group.size;
 		for (uint32_t c = 0; c < n; c++) score[c] = b->gain * (double)f->head[at + c] + b->bias;
-		loss += rank_loss(&f->loss, &r->ranking, score, dscore, n);
+		loss += f->answers ? answers_loss(r, score, dscore) : rank_loss(&f->loss, &r->ranking, score, dscore, n);
 		for (uint32_t c = 0; c < n; c++) f->dhead[at + c] = (float)(dscore[c] * b->gain / (double)size);
 		at += n;
 	}
@@ -173,8 +191,11 @@ int reward_fit(struct reward_model *m, const struct ranked_group *g, uint32_t n,
 {
 	struct fit f = {.m = m, .g = g, .n = n, .o = o, .loss = {.label_smoothing = o->fit->label_smoothing, .margin = o->fit->margin}};
 	struct reward_fit_report r = {.steps = reward_fit_steps(o->fit, n)};
-	int rc = rank_loss_kind_parse(&f.loss.kind, o->fit->loss, e);
+	f.answers = !strcmp(o->fit->loss, "answers");
+	int rc = f.answers ? 0 : rank_loss_kind_parse(&f.loss.kind, o->fit->loss, e);
 	if (rc < 0) return rc;
+	for (uint32_t i = 0; f.answers && i < n; i++)
+		if (g[i].answers == 0) return err_set(e, ERR_RANGE, "fit.loss answers is that of human labels, and a group has none; take pairs, plackett_luce or best_of");
 	if (n == 0) return err_set(e, ERR_RANGE, "no ranked groups to fit a reward model to");
 	f.groups = calloc(n, sizeof *f.groups);
 	f.order = calloc(n, sizeof *f.order);

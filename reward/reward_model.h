@@ -68,5 +68,10 @@ double reward_model_logit(const struct reward_model *m);
 
 /* The term `model`, and with several members `model_std`. The model stays the caller's. Groups must have tokens. */
 int reward_model_scorer_open(struct scorer **out, struct reward_model *m, struct err *e);
+/* The same terms by models that change: groups of step s are scored by `start` for s < every, then by the one in
+ * FOLDER/0000000V, V = s / every, which is opened when it is first asked for. start stays the caller's. */
+int reward_live_scorer_open(struct scorer **out, struct reward_model *start, const char *folder, uint64_t every, struct backend *backend, struct err *e);
+/* FOLDER/0000000V. */
+int reward_live_path(const char *folder, uint64_t version, char *out, size_t bytes, struct err *e);
 
 #endif

@@ -17,6 +17,8 @@ struct scorer {
 	void *self;
 	char name[GROUP_TERM_NAME];
 	char version[GROUP_VERSION]; /* names what gives the scores: changes when the scores could */
+	/* Of scores for groups of that step, where what gives them changes from step to step; NULL: it does not. */
+	int (*version_at)(void *self, uint64_t step, char version[GROUP_VERSION], struct err *e);
 	uint32_t terms;              /* 1..GROUP_TERMS_MAX */
 	char term_name[GROUP_TERMS_MAX][GROUP_TERM_NAME];
 	/* Scores n groups. Of a group these are set: step, slot, prompt, policy_version, size, prompt_text, text, length,

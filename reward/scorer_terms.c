@@ -141,25 +141,39 @@ static int find_term(struct sum *s, uint32_t t, const char *name, struct scorer 
 
 /* One part's own version, or a hash over all of them in the order of the terms. Where one is a learned model, what its version
  * begins with stays readable before half of that hash: a stored score says which model gave it. */
-static void name_version(struct scorer *sc, const struct sum *s)
+static void name_version(const struct scorer *sc, const struct sum *s, const char (*of)[GROUP_VERSION], char version[GROUP_VERSION])
 {
 	if (s->parts == 1) {
-		memcpy(sc->version, s->part[0].scorer->version, sizeof sc->version);
+		memcpy(version, of[0], GROUP_VERSION);
 		return;
 	}
 	char hex[HASH_HEX];
 	struct hash_stream *h = hash_stream_open();
 	for (uint32_t t = 0; t < sc->terms; t++) {
-		const char *v = s->part[s->from[t].part].scorer->version;
+		const char *v = of[s->from[t].part];
 		hash_stream_add(h, sc->term_name[t], strlen(sc->term_name[t]) + 1);
 		hash_stream_add(h, v, strlen(v) + 1);
 	}
 	hash_stream_finish(h, hex);
 	const char *model = NULL;
 	for (uint32_t i = 0; i < s->parts; i++)
-		if (!strcmp(s->part[i].scorer->name, "model")) model = s->part[i].scorer->version;
-	if (model) snprintf(sc->version, sizeof sc->version, "%.22s+%.16s", model, hex);
-	else snprintf(sc->version, sizeof sc->version, "terms-%s", hex);
+		if (!strcmp(s->part[i].scorer->name, "model")) model = of[i];
+	if (model) snprintf(version, GROUP_VERSION, "%.22s+%.16s", model, hex);
+	else snprintf(version, GROUP_VERSION, "terms-%s", hex);
+}
+
+static int sum_version_at(void *self, uint64_t step, char version[GROUP_VERSION], struct err *e)
+{
+	struct sum *s = self;
+	char of[GROUP_TERMS_MAX][GROUP_VERSION];
+	for (uint32_t p = 0; p < s->parts; p++) {
+		const struct scorer *sc = s->part[p].scorer;
+		memcpy(of[p], sc->version, GROUP_VERSION);
+		int rc = sc->version_at ? sc->version_at(sc->self, step, of[p], e) : 0;
+		if (rc < 0) return rc;
+	}
+	name_version(s->whole, s, of, version);
+	return 0;
 }
 
 int scorer_terms_open(struct scorer **out, const struct reward_terms *terms, struct scorer *const *given, uint32_t n,
@@ -184,7 +198,12 @@ int scorer_terms_open(struct scorer **out, const struct reward_terms *terms, str
 		memcpy(sc->term_name[t], terms->name[t], GROUP_TERM_NAME);
 		sc->terms++;
 	}
-	name_version(sc, s);
+	char of[GROUP_TERMS_MAX][GROUP_VERSION];
+	for (uint32_t p = 0; p < s->parts; p++) {
+		memcpy(of[p], s->part[p].scorer->version, GROUP_VERSION);
+		if (s->part[p].scorer->version_at) sc->version_at = sum_version_at;
+	}
+	name_version(sc, s, of, sc->version);
 out:
 	if (rc == 0) *out = sc;
 	else sum_close(sc);

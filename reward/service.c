@@ -212,7 +212,8 @@ static int remember(struct reward_service *s, uint32_t k, const float *values, s
 	m.scores = (struct message_scores){.step = g->step, .slot = g->slot, .terms = s->scorer->terms, .size = g->size, .values = values};
 	memcpy(m.scores.term_name, s->scorer->term_name, sizeof m.scores.term_name);
 	memcpy(m.scores.scorer_version, s->scorer->version, GROUP_VERSION);
-	int rc = message_encode(&s->buffer, &m, e); /* refuses what is not finite */
+	int rc = s->scorer->version_at ? s->scorer->version_at(s->scorer->self, g->step, m.scores.scorer_version, e) : 0;
+	if (rc == 0) rc = message_encode(&s->buffer, &m, e); /* refuses what is not finite */
 	if (rc < 0) return rc;
 	unsigned char *copy = malloc(s->buffer.bytes);
 	if (!copy) return err_set(e, ERR_MEMORY, "no memory for an answer");

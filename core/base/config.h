@@ -108,6 +108,7 @@ struct config_reward {
 	int64_t batch_groups;  /* groups scored at once */
 	int64_t shuffle;       /* control: permute the rewards within each group */
 	double clip;           /* rewards limited to ±clip; 0: off */
+	int64_t live, live_every; /* the model is fitted anew to the labels so far, every so many steps */
 };
 
 struct config_ppo {
@@ -150,7 +151,10 @@ struct config_collect {
 
 struct config_fit {
 	struct config_optim optim;
-	config_string loss;        /* pairs, plackett_luce, best_of */
+	config_string labels;      /* labels.db that is fitted to; empty: the groups of the stage collect */
+	config_string campaign;    /* of the labels; empty: all */
+	int64_t criterion, labels_event; /* number of the criterion; last event looked at, 0: the newest */
+	config_string loss;        /* pairs, plackett_luce, best_of, answers */
 	int64_t epochs, batch;     /* batch: groups an optimiser step */
 	double heldout;            /* share of the prompts that the evaluation keeps */
 	double selection;          /* share of the prompts whose groups choose the best step; 0: the last one is kept */

@@ -171,6 +171,15 @@ static int check_fit(const struct config *c, struct err *e)
 		return err_set(e, ERR_RANGE, "fit.label_smoothing (%g) has no meaning in fit.loss plackett_luce; set it to 0, or take pairs or best_of", f->label_smoothing);
 	if (f->margin > 0 && strcmp(f->loss, "pairs"))
 		return err_set(e, ERR_RANGE, "fit.margin (%g) is of fit.loss pairs only (it is %s); set it to 0", f->margin, f->loss);
+	if (!strcmp(f->loss, "answers") && !*f->labels)
+		return err_set(e, ERR_RANGE, "fit.loss answers is the likelihood of human answers: fit.labels must name a labels.db");
+	if (!*f->labels && (*f->campaign || f->labels_event || f->criterion))
+		return err_set(e, ERR_RANGE, "fit.campaign, fit.criterion and fit.labels_event say which labels of fit.labels, which is empty");
+	if (c->reward.live && !*f->labels) return err_set(e, ERR_RANGE, "reward.live fits the reward model to the labels that come in: fit.labels must name a labels.db");
+	if (c->reward.live && !strstr(c->reward.terms, "model"))
+		return err_set(e, ERR_RANGE, "reward.live is set and reward.terms has no term model; add \"model:1.0\"");
+	if (c->reward.live && (*c->net.rewards || *c->reward.model))
+		return err_set(e, ERR_RANGE, "reward.live needs the run's own services and its own reward model: leave net.rewards and reward.model empty");
 	return *c->reward.model ? check_file("reward.model", c->reward.model, e) : 0;
 }
 

@@ -134,6 +134,8 @@ static const struct config_key table[] = {
 	FLOAT("reward.backoff_max_seconds", reward.backoff_max_seconds, "32", 0.01, 86400, "Longest pause between further attempts; the pause doubles up to it."),
 	INT("reward.batch_groups", reward.batch_groups, "64", 1, 65536, "Groups that a service scores at once."),
 	BOOL("reward.shuffle", reward.shuffle, "false", "Control: the rewards are permuted within each group, so that nothing can be learned."),
+	BOOL("reward.live", reward.live, "false", "During the stage ppo the reward model is fitted anew to the labels of fit.labels so far; each version and its last label event are recorded, so that the run can be replayed."),
+	INT("reward.live_every", reward.live_every, "10", 1, 1e9, "Steps between those fits."),
 	FLOAT("reward.clip", reward.clip, "0", 0, 1e30, "Rewards are limited to plus and minus this; 0: not limited."),
 
 	INT("collect.prompts", collect.prompts, "2000", 1, 1e8, "Groups that the stage collect samples, one a training prompt, in a seeded order; beyond the prompts there are, prompts return. Not with the judge stored: it takes all groups of the files."),
@@ -142,7 +144,11 @@ static const struct config_key table[] = {
 	INT("collect.step_groups", collect.step_groups, "64", 1, 65536, "Groups sampled, ranked and stored together; an interrupted collection goes on after the last stored step."),
 
 	OPTIM(fit, "0.0005", "linear", "0"),
-	CHOICE("fit.loss", fit.loss, "pairs", "pairs|plackett_luce|best_of", "pairs: Bradley-Terry over all pairs of a group; plackett_luce: the whole ranking as choices; best_of: softmax on the best."),
+	TEXT("fit.labels", fit.labels, "", "labels.db to whose human labels the reward model is fitted; empty: to the groups of the stage collect."),
+	TEXT("fit.campaign", fit.campaign, "", "Campaign of the labels; empty: all campaigns of the file."),
+	INT("fit.criterion", fit.criterion, "0", 0, 1000, "Criterion of the labels, by number from 0."),
+	INT("fit.labels_event", fit.labels_event, "0", 0, 1e15, "Last event of the labels that is looked at; 0: the newest at the start, which the run records and keeps."),
+	CHOICE("fit.loss", fit.loss, "pairs", "pairs|plackett_luce|best_of|answers", "pairs: Bradley-Terry over all pairs of a group; plackett_luce: the whole ranking as choices; best_of: softmax on the best; answers: the likelihood of the human answers themselves, weighed by person."),
 	INT("fit.epochs", fit.epochs, "1", 1, 1000, "Passes over the ranked groups."),
 	INT("fit.batch", fit.batch, "16", 1, 65536, "Groups an optimiser step."),
 	FLOAT("fit.heldout", fit.heldout, "0.15", 0.001, 0.9, "Share of the prompts whose groups are kept for the evaluation."),
