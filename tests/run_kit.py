@@ -16,7 +16,7 @@ import unittest
 PROGRAM = os.environ.get("TENFOLD", "")
 SOURCE = os.environ.get("TENFOLD_SOURCE", os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CONFIG = os.path.join(SOURCE, "configs", "smoke.yaml")
-PATIENCE = 60  # seconds for anything that should take a few
+PATIENCE = 180  # seconds for anything that should take a few
 
 
 def sets(changes):

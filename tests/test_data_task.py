@@ -1,7 +1,7 @@
 """Whole runs on files: human comparisons as they are stored (a made-up set, and a slice of the real one where it is),
 groups ranked by an external command, problems with a number for an answer.
 
-ctest timeout: 600
+ctest timeout: 1500
 """
 import gzip
 import json

@@ -1,7 +1,7 @@
 """A few of the named fault points, of each process one: killed there, a run ends with the digest of the undisturbed one.
 tests/long/faults.sh has all of them. Skipped where the build has no fault points.
 
-ctest timeout: 600
+ctest timeout: 1500
 """
 import unittest
 

@@ -2,7 +2,7 @@
 and records, that it takes the same again whatever was labelled since, and that a live run, killed on the way, replays to
 the same bits.
 
-ctest timeout: 600
+ctest timeout: 1500
 """
 import json
 import os

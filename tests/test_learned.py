@@ -1,7 +1,7 @@
 """The learned reward model end to end on configs/learned-smoke.yaml: what the summary and the record hold, that the same
 run made otherwise (threads, workers, batches) and one that was interrupted have the same digest, and what is refused.
 
-ctest timeout: 600
+ctest timeout: 1500
 """
 import json
 import os

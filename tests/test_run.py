@@ -1,6 +1,6 @@
 """Invariants 1 and 2 on whole runs of configs/smoke.yaml: who computes what, and how many do, changes no bit.
 
-ctest timeout: 600
+ctest timeout: 1500
 """
 import json
 import unittest

@@ -1,6 +1,6 @@
 """Invariant 3 on whole runs: what is stopped, killed or wrong. A run goes on to the same bits, or says why it does not.
 
-ctest timeout: 600
+ctest timeout: 1500
 """
 import os
 import signal

@@ -1,7 +1,7 @@
 """Whole stages whose gradient is not finite once, or from some point on: the update is left out and noted as a row, or the
 run stops and leaves nothing bad behind. The faults are planted, so this needs a build with fault points.
 
-ctest timeout: 600
+ctest timeout: 1500
 """
 import os
 import sqlite3

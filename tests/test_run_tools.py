@@ -1,6 +1,6 @@
 """What people do with a run: generate, export, report; presets and kinds of critic; a reward of their own.
 
-ctest timeout: 600
+ctest timeout: 1500
 """
 import csv
 import io

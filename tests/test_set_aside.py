@@ -1,7 +1,7 @@
 """A prompt on which workers crash three times is set aside: a row of the record, another prompt in its place, and the same
 again when the steps are done again. The crashes are planted, so this needs a build with fault points.
 
-ctest timeout: 600
+ctest timeout: 1500
 """
 import json
 import os
