@@ -233,7 +233,7 @@ static void sample_pass(struct generator *g)
 		g->host_uniform[i] = rng_uniform(key, (uint32_t)r->step, candidate, g->out_of[i]->length);
 	}
 	m->ops->upload(m->backend, g->uniform, g->host_uniform, (size_t)b->outs * 4);
-	struct linear_args l = {.x = model_outs(m, g->acts, b), .w = params_view(&m->params, m->params.lm_head, m->weights),
+	struct linear_args l = {.x = model_outs(m, g->acts, b), .w = model_view(m, m->params.lm_head),
 				.y = tensor_f32(g->logits, b->outs, m->shape.vocab)};
 	m->ops->linear_forward(m->backend, &l);
 	struct sample_args s = {.logits = l.y, .temperature = g->o.sampling.temperature, .top_k = g->o.sampling.top_k, .top_p = g->o.sampling.top_p,

@@ -1,11 +1,6 @@
 /* Projections and norms with their parameters; see layer.h. */
 #include "policy/layer.h"
 
-struct tensor layer_grad(const struct pass *p, int param)
-{
-	return param >= 0 && p->m->params.list[param].trained ? params_view(&p->m->params, param, p->grads) : (struct tensor){0};
-}
-
 void layer_clear(const struct pass *p, struct tensor t)
 {
 	p->m->ops->zero(p->m->backend, t.data, tensor_bytes(t));
@@ -14,7 +9,7 @@ void layer_clear(const struct pass *p, struct tensor t)
 void layer_project(const struct pass *p, struct tensor x, int param, struct tensor y, int add)
 {
 	const struct params *q = &p->m->params;
-	struct linear_args l = {.x = x, .w = layer_weight(p, param), .bias = params_vector(q, q->list[param].bias, p->m->weights), .y = y, .add = add};
+	struct linear_args l = {.x = x, .w = layer_weight(p, param), .bias = model_vector(p->m, q->list[param].bias), .y = y, .add = add};
 	p->m->ops->linear_forward(p->m->backend, &l);
 }
 
@@ -22,7 +17,7 @@ void layer_project_back(const struct pass *p, struct tensor x, int param, struct
 {
 	const struct params *q = &p->m->params;
 	struct linear_args l = {.x = x, .w = layer_weight(p, param), .dy = dy, .dx = dx, .dw = layer_grad(p, param),
-				.dbias = params_vector(q, q->list[param].bias, p->grads)};
+				.dbias = model_grad_vector(p->m, q->list[param].bias, p->grads)};
 	p->m->ops->linear_backward(p->m->backend, &l);
 }
 
@@ -30,7 +25,7 @@ void layer_project_back(const struct pass *p, struct tensor x, int param, struct
 static void norm(const struct pass *p, struct tensor x, int param, double eps, struct tensor y, float *rstd, float *mean)
 {
 	const struct params *q = &p->m->params;
-	struct norm_args n = {.x = x, .w = params_vector(q, param, p->m->weights), .bias = params_vector(q, q->list[param].bias, p->m->weights),
+	struct norm_args n = {.x = x, .w = model_vector(p->m, param), .bias = model_vector(p->m, q->list[param].bias),
 			      .eps = (float)eps, .y = y, .rstd = rstd, .mean = mean};
 	p->m->ops->norm_forward(p->m->backend, &n);
 }
@@ -38,8 +33,8 @@ static void norm(const struct pass *p, struct tensor x, int param, double eps, s
 static void norm_back(const struct pass *p, struct tensor x, int param, double eps, float *rstd, float *mean, struct tensor dy, struct tensor dx)
 {
 	const struct params *q = &p->m->params;
-	struct norm_args n = {.x = x, .w = params_vector(q, param, p->m->weights), .eps = (float)eps, .rstd = rstd, .mean = mean, .dy = dy, .dx = dx,
-			      .dw = params_vector(q, param, p->grads), .dbias = params_vector(q, q->list[param].bias, p->grads)};
+	struct norm_args n = {.x = x, .w = model_vector(p->m, param), .eps = (float)eps, .rstd = rstd, .mean = mean, .dy = dy, .dx = dx,
+			      .dw = model_grad_vector(p->m, param, p->grads), .dbias = model_grad_vector(p->m, q->list[param].bias, p->grads)};
 	p->m->ops->norm_backward(p->m->backend, &n);
 }
 

@@ -18,10 +18,13 @@ struct pass {
 
 static inline struct tensor layer_weight(const struct pass *p, int param)
 {
-	return params_view(&p->m->params, param, p->m->weights);
+	return model_view(p->m, param);
 }
 /* Gradient of a parameter; data NULL when it is not trained. */
-struct tensor layer_grad(const struct pass *p, int param);
+static inline struct tensor layer_grad(const struct pass *p, int param)
+{
+	return model_grad(p->m, param, p->grads);
+}
 void layer_clear(const struct pass *p, struct tensor t);
 
 /* y = x·wᵀ (+ its bias); add: y += */

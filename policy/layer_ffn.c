@@ -70,7 +70,7 @@ static struct router_args router_of(const struct pass *p, struct layer_acts *l)
 static void experts_forward(const struct pass *p, struct layer_acts *l, const struct layer_params *w, struct tensor x, struct tensor out)
 {
 	struct router_args r = router_of(p, l);
-	r.bias = params_vector(&p->m->params, w->router_bias, p->m->weights);
+	r.bias = model_vector(p->m, w->router_bias);
 	layer_project(p, x, w->router, r.logits, 0);
 	p->m->ops->router_forward(p->m->backend, &r);
 	struct experts_args e = experts_of(p, l, w, x);

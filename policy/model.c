@@ -21,6 +21,8 @@ int model_open(struct model **out, struct backend *backend, const struct shape *
 	int64_t n = s->max_positions * (shape_rope_dims(s) / 2);
 	backend_purpose(backend, "weights");
 	m->weights = m->ops->alloc(backend, (size_t)m->params.floats * sizeof(float));
+	m->learned = &m->params;
+	m->learned_weights = m->weights;
 	m->cos = m->ops->alloc(backend, (size_t)n * sizeof(float));
 	m->sin = m->ops->alloc(backend, (size_t)n * sizeof(float));
 	float *cs = malloc((size_t)n * sizeof *cs + 1), *sn = malloc((size_t)n * sizeof *sn + 1);
@@ -60,6 +62,43 @@ void model_put(struct model *m, const float *host)
 void model_get(const struct model *m, float *host)
 {
 	m->ops->download(m->backend, host, m->weights, (size_t)m->params.floats * sizeof *host);
+}
+
+void model_put_learned(struct model *m, const float *host)
+{
+	m->ops->upload(m->backend, m->learned_weights, host, (size_t)m->learned->floats * sizeof *host);
+	m->ops->weights_changed(m->backend);
+}
+
+void model_get_learned(const struct model *m, float *host)
+{
+	m->ops->download(m->backend, host, m->learned_weights, (size_t)m->learned->floats * sizeof *host);
+}
+
+int model_learned_index(const struct model *m, int param)
+{
+	return m->learned == &m->params ? param : -1;
+}
+
+struct tensor model_view(const struct model *m, int param)
+{
+	return params_view(&m->params, param, m->weights);
+}
+
+float *model_vector(const struct model *m, int param)
+{
+	return params_vector(&m->params, param, m->weights);
+}
+
+struct tensor model_grad(const struct model *m, int param, float *grads)
+{
+	int i = model_learned_index(m, param);
+	return i >= 0 && m->learned->list[i].trained ? params_view(m->learned, i, grads) : (struct tensor){0};
+}
+
+float *model_grad_vector(const struct model *m, int param, float *grads)
+{
+	return params_vector(m->learned, model_learned_index(m, param), grads);
 }
 
 void model_init(struct model *m, uint64_t seed)
@@ -110,10 +149,10 @@ static void embed(const struct pass *p, float *x)
 {
 	const struct model *m = p->m;
 	int64_t t = p->b->rows, c = m->shape.width;
-	m->ops->embedding_forward(m->backend, params_view(&m->params, m->params.embed, m->weights), p->b->device.ids, tensor_f32(x, t, c));
+	m->ops->embedding_forward(m->backend, model_view(m, m->params.embed), p->b->device.ids, tensor_f32(x, t, c));
 	if (m->params.positions < 0) return;
 	struct tensor rows = tensor_f32(p->a->layer[0].n1, t, c);
-	m->ops->gather_rows(m->backend, rows, params_view(&m->params, m->params.positions, m->weights), p->b->device.pos);
+	m->ops->gather_rows(m->backend, rows, model_view(m, m->params.positions), p->b->device.pos);
 	m->ops->add(m->backend, x, rows.data, t * c);
 }
 
@@ -139,7 +178,7 @@ struct tensor model_outs(const struct model *m, struct activations *a, const str
 
 void model_logprobs(const struct model *m, struct activations *a, const struct batch *b, const struct sampling *s, float *logprob, float *entropy)
 {
-	struct head_args h = {.x = model_outs(m, a, b), .w = params_view(&m->params, m->params.lm_head, m->weights), .target = b->device.target,
+	struct head_args h = {.x = model_outs(m, a, b), .w = model_view(m, m->params.lm_head), .target = b->device.target,
 			      .forbidden = b->any_forbidden ? b->device.forbidden : NULL, .temperature = s->temperature, .top_k = s->top_k,
 			      .top_p = s->top_p, .logprob = a->logprob, .entropy = a->entropy, .work = a->head_work, .work_rows = a->head_rows};
 	m->ops->head_forward(m->backend, &h);
@@ -149,8 +188,8 @@ void model_logprobs(const struct model *m, struct activations *a, const struct b
 
 void model_scalars(const struct model *m, struct activations *a, const struct batch *b, float *value)
 {
-	struct linear_args l = {.x = model_outs(m, a, b), .w = params_view(&m->params, m->params.score, m->weights),
-				.bias = params_vector(&m->params, m->params.score_bias, m->weights), .y = tensor_f32(a->value, b->outs, 1)};
+	struct linear_args l = {.x = model_outs(m, a, b), .w = model_view(m, m->params.score),
+				.bias = model_vector(m, m->params.score_bias), .y = tensor_f32(a->value, b->outs, 1)};
 	m->ops->linear_forward(m->backend, &l);
 	m->ops->download(m->backend, value, a->value, (size_t)b->outs * 4);
 }
@@ -160,7 +199,7 @@ void model_logits(const struct model *m, struct activations *a, const struct bat
 	size_t bytes = (size_t)(b->outs * m->shape.vocab) * sizeof *logits;
 	float *y = m->ops->alloc(m->backend, bytes);
 	CHECK(y, "out of memory: %zu bytes of logits", bytes);
-	struct linear_args l = {.x = model_outs(m, a, b), .w = params_view(&m->params, m->params.lm_head, m->weights), .y = tensor_f32(y, b->outs, m->shape.vocab)};
+	struct linear_args l = {.x = model_outs(m, a, b), .w = model_view(m, m->params.lm_head), .y = tensor_f32(y, b->outs, m->shape.vocab)};
 	m->ops->linear_forward(m->backend, &l);
 	m->ops->download(m->backend, logits, y, bytes);
 	m->ops->release(m->backend, y);

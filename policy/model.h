@@ -9,6 +9,8 @@
 #include "policy/batch.h"
 #include "policy/params.h"
 
+struct adapter;
+
 struct model {
 	struct backend *backend;
 	const struct ops *ops;
@@ -17,6 +19,12 @@ struct model {
 	struct arena *arena;
 	float *weights;      /* backend, [params.floats] */
 	float *cos, *sin;    /* backend, [max_positions, head_dim/2] */
+	/* What learns, and is therefore what optimisers, checkpoints and publication hold: all of the above, or with an adapter
+	 * (adapter.h) that alone, and the rest is another model's. */
+	const struct params *learned;
+	float *learned_weights; /* backend, [learned->floats] */
+	const struct model *base;
+	struct adapter *adapter;
 };
 
 /* Weights are zero until model_init or model_load. */
@@ -26,6 +34,17 @@ void model_init(struct model *, uint64_t seed);
 /* Whole-arena copies from and to host memory [params.floats]. */
 void model_put(struct model *, const float *host);
 void model_get(const struct model *, float *host);
+/* The same of what learns, [learned->floats]. */
+void model_put_learned(struct model *, const float *host);
+void model_get_learned(const struct model *, float *host);
+/* Where the weights of a parameter are, as a matrix (params_view) or a vector; an index < 0 gives NULL. */
+struct tensor model_view(const struct model *, int param);
+float *model_vector(const struct model *, int param);
+/* Index in `learned` of a parameter that itself learns; -1: it is frozen. */
+int model_learned_index(const struct model *, int param);
+/* Where its gradient goes in an arena of the layout of `learned`; NULL: it is frozen, or grads is NULL. */
+struct tensor model_grad(const struct model *, int param, float *grads);
+float *model_grad_vector(const struct model *, int param, float *grads);
 
 /* Keys and values outside the activations (the generator's cache): pages of each layer. */
 struct kv_cache {
@@ -75,7 +94,7 @@ struct model_loss {
 	const float *balance; /* host, [moe layers, E]: d loss / d probability of each expert, every row; NULL: none */
 	float z_scale;        /* z-loss: gradient scale per row; 0: none */
 };
-/* Adds into grads (backend, [params.floats + params.apart]). The batch and activations of the last model_forward (keep = 1).
+/* Adds into grads (backend, [learned->floats + learned->apart]). The batch and activations of the last model_forward (keep = 1).
  * A matrix that is embedding and output layer in one has two gradients; summed into one place, their order would depend on
  * how rows are divided into batches. So the embedding's goes behind the arena, until model_join adds it to the other. */
 void model_backward(const struct model *, struct activations *, const struct batch *, const struct sampling *, const struct model_loss *,

@@ -15,7 +15,7 @@ static void heads_back(const struct pass *p, const struct sampling *s)
 	if (p->loss->dlogprob) {
 		m->ops->upload(m->backend, a->dlogprob, p->loss->dlogprob, (size_t)n * 4);
 		if (p->loss->dentropy) m->ops->upload(m->backend, a->dentropy, p->loss->dentropy, (size_t)n * 4);
-		struct head_args h = {.x = outs, .w = params_view(&m->params, m->params.lm_head, m->weights), .target = b->device.target,
+		struct head_args h = {.x = outs, .w = model_view(m, m->params.lm_head), .target = b->device.target,
 				      .forbidden = b->any_forbidden ? b->device.forbidden : NULL, .temperature = s->temperature, .top_k = s->top_k,
 				      .top_p = s->top_p, .logprob = a->logprob, .entropy = a->entropy, .work = a->head_work, .work_rows = a->head_rows,
 				      .dlogprob = a->dlogprob, .dentropy = p->loss->dentropy ? a->dentropy : NULL, .dx = douts,
@@ -24,8 +24,8 @@ static void heads_back(const struct pass *p, const struct sampling *s)
 	}
 	if (p->loss->dvalue) {
 		m->ops->upload(m->backend, a->dvalue, p->loss->dvalue, (size_t)n * 4);
-		struct linear_args l = {.x = outs, .w = params_view(&m->params, m->params.score, m->weights), .dy = tensor_f32(a->dvalue, n, 1), .dx = douts,
-					.dw = layer_grad(p, m->params.score), .dbias = params_vector(&m->params, m->params.score_bias, p->grads)};
+		struct linear_args l = {.x = outs, .w = model_view(m, m->params.score), .dy = tensor_f32(a->dvalue, n, 1), .dx = douts,
+					.dw = layer_grad(p, m->params.score), .dbias = model_grad_vector(m, m->params.score_bias, p->grads)};
 		m->ops->linear_backward(m->backend, &l);
 	}
 	struct tensor dfinal = tensor_f32(a->dn, b->rows, c), dx = tensor_f32(a->dx, b->rows, c);
@@ -49,13 +49,14 @@ void model_backward(const struct model *m, struct activations *a, const struct b
 		layer_feed_forward_back(&p, l);
 		layer_attention_back(&p, l);
 	}
-	struct tensor dembed = layer_grad(&p, m->params.embed), dx = tensor_f32(a->dx, b->rows, m->shape.width);
-	if (m->params.apart && dembed.data) dembed.data = grads + m->params.floats;
-	m->ops->embedding_backward(m->backend, dembed, b->device.ids, dx);
-	if (m->params.positions >= 0) m->ops->scatter_add_rows(m->backend, layer_grad(&p, m->params.positions), dx, b->device.pos);
+	struct tensor dembed = layer_grad(&p, m->params.embed), dpos = layer_grad(&p, m->params.positions), dx = tensor_f32(a->dx, b->rows, m->shape.width);
+	if (m->learned->apart && dembed.data) dembed.data = grads + m->learned->floats;
+	if (dembed.data) m->ops->embedding_backward(m->backend, dembed, b->device.ids, dx);
+	if (dpos.data) m->ops->scatter_add_rows(m->backend, dpos, dx, b->device.pos);
 }
 
 void model_join(const struct model *m, float *grads)
 {
-	if (m->params.apart) m->ops->add(m->backend, grads + m->params.list[m->params.embed].offset, grads + m->params.floats, m->params.apart);
+	const struct params *q = m->learned;
+	if (q->apart) m->ops->add(m->backend, grads + q->list[q->embed].offset, grads + q->floats, q->apart);
 }

@@ -160,19 +160,19 @@ int params_load(const struct params *p, const struct params_arena *arenas, int n
 	return rc;
 }
 
-static float *staging(const struct model *m, struct err *e)
+static float *staging(const struct params *p, struct err *e)
 {
-	float *host = calloc((size_t)m->params.floats, sizeof *host);
-	if (!host) err_set(e, ERR_MEMORY, "no memory to pass %lld parameters between a file and the model", (long long)m->params.parameters);
+	float *host = calloc((size_t)p->floats, sizeof *host);
+	if (!host) err_set(e, ERR_MEMORY, "no memory to pass %lld parameters between a file and the model", (long long)p->parameters);
 	return host;
 }
 
 int model_save(const struct model *m, const char *path, int durable, char hash[HASH_HEX], struct err *e)
 {
-	float *host = staging(m, e);
+	float *host = staging(m->learned, e);
 	if (!host) return ERR_MEMORY;
-	model_get(m, host);
-	int rc = params_save(&m->params, &(struct params_arena){"", host}, 1, path, durable, hash, e);
+	model_get_learned(m, host);
+	int rc = params_save(m->learned, &(struct params_arena){"", host}, 1, path, durable, hash, e);
 	free(host);
 	return rc;
 }
@@ -180,7 +180,7 @@ int model_save(const struct model *m, const char *path, int durable, char hash[H
 int model_save_as(const struct model *m, const char *path, enum safetensors_dtype dtype, struct err *e)
 {
 	struct pieces all;
-	float *host = staging(m, e);
+	float *host = staging(&m->params, e);
 	if (!host) return ERR_MEMORY;
 	model_get(m, host);
 	pieces_make(&all, &m->params, &(struct params_arena){"", host}, 1);
@@ -197,11 +197,11 @@ int model_save_as(const struct model *m, const char *path, enum safetensors_dtyp
 /* shape NULL: the table's names alone. */
 static int model_read(struct model *m, const struct safetensors *s, const struct shape *shape, const char *path, int flags, struct err *e)
 {
-	float *host = staging(m, e);
+	float *host = staging(m->learned, e);
 	if (!host) return ERR_MEMORY;
-	if (flags & MODEL_FILE_KEEP_HEADS) model_get(m, host);
-	int rc = load(s, &m->params, &(struct params_arena){"", host}, 1, shape, path, flags, e);
-	if (rc == 0) model_put(m, host);
+	if (flags & MODEL_FILE_KEEP_HEADS) model_get_learned(m, host);
+	int rc = load(s, m->learned, &(struct params_arena){"", host}, 1, shape, path, flags, e);
+	if (rc == 0) model_put_learned(m, host);
 	free(host);
 	return rc;
 }

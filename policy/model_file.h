@@ -23,9 +23,9 @@ enum {
 	MODEL_FILE_KEEP_HEADS = 2, /* heads that only the model has keep their values */
 };
 
-/* Writes all weights; equal weights give equal bytes. durable and hash (may be NULL) as in safetensors_write. */
+/* Writes what learns (all weights, or an adapter); equal weights give equal bytes. durable and hash (may be NULL) as in safetensors_write. */
 int model_save(const struct model *m, const char *path, int durable, char hash[HASH_HEX], struct err *e);
-/* Reads them. flags: MODEL_FILE_…; 0: the file has exactly this model. ERR_NOT_FOUND: no file, or a tensor is missing;
+/* Reads it. flags: MODEL_FILE_…; 0: the file has exactly this model. ERR_NOT_FOUND: no file, or a tensor is missing;
  * ERR_MISMATCH: another shape, or a tensor too many; ERR_FORMAT: another type, or not a safetensors file. */
 int model_load(struct model *m, const char *path, int flags, struct err *e);
 

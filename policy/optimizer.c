@@ -16,12 +16,12 @@ int optimizer_open(struct optimizer **out, struct model *m, const struct config_
 	o->total_steps = total_steps;
 	backend_purpose(m->backend, "gradients and moments");
 	float **arenas[] = {&o->total, &o->block, &o->m, &o->v};
-	size_t bytes = (size_t)m->params.floats * sizeof(float);
+	size_t bytes = (size_t)m->learned->floats * sizeof(float);
 	for (int i = 0; i < 4; i++) {
-		*arenas[i] = m->ops->alloc(m->backend, bytes + (arenas[i] == &o->block ? (size_t)m->params.apart * sizeof(float) : 0));
+		*arenas[i] = m->ops->alloc(m->backend, bytes + (arenas[i] == &o->block ? (size_t)m->learned->apart * sizeof(float) : 0));
 		if (!*arenas[i]) {
 			optimizer_close(o);
-			return err_set(e, ERR_MEMORY, "no memory to train %lld parameters: gradients and moments need %.1f MiB%s", (long long)m->params.parameters,
+			return err_set(e, ERR_MEMORY, "no memory to train %lld parameters: gradients and moments need %.1f MiB%s", (long long)m->learned->parameters,
 				       4.0 * (double)bytes / 1048576.0, backend_shortage(m->backend));
 		}
 	}
@@ -45,30 +45,30 @@ static void clear(const struct optimizer *o, float *p, int64_t n)
 
 void optimizer_begin(struct optimizer *o)
 {
-	clear(o, o->total, o->model->params.floats);
+	clear(o, o->total, o->model->learned->floats);
 }
 
 void optimizer_block_begin(struct optimizer *o)
 {
-	clear(o, o->block, o->model->params.floats + o->model->params.apart);
+	clear(o, o->block, o->model->learned->floats + o->model->learned->apart);
 }
 
 void optimizer_block_end(struct optimizer *o)
 {
 	model_join(o->model, o->block);
-	o->model->ops->add(o->model->backend, o->total, o->block, o->model->params.floats);
+	o->model->ops->add(o->model->backend, o->total, o->block, o->model->learned->floats);
 }
 
 /* The backend's sum is in f32 lanes, where squares of more than 1e19 overflow; then it is made again on the host, in double. */
 static double sum_squares(const struct optimizer *o, const float *p)
 {
 	const struct model *m = o->model;
-	double sum = m->ops->sum_squares(m->backend, p, m->params.floats);
+	double sum = m->ops->sum_squares(m->backend, p, m->learned->floats);
 	float host[4096];
 	if (isfinite(sum)) return sum;
 	sum = 0;
-	for (int64_t i = 0; i < m->params.floats; i += 4096) {
-		int64_t n = m->params.floats - i < 4096 ? m->params.floats - i : 4096;
+	for (int64_t i = 0; i < m->learned->floats; i += 4096) {
+		int64_t n = m->learned->floats - i < 4096 ? m->learned->floats - i : 4096;
 		m->ops->download(m->backend, host, p + i, (size_t)n * sizeof *host);
 		for (int64_t k = 0; k < n; k++) sum += (double)host[k] * (double)host[k];
 	}
@@ -82,7 +82,7 @@ double optimizer_norm(const struct optimizer *o)
 
 int optimizer_is_finite(const struct optimizer *o)
 {
-	return isfinite(sum_squares(o, o->model->weights)) && isfinite(sum_squares(o, o->m)) && isfinite(sum_squares(o, o->v));
+	return isfinite(sum_squares(o, o->model->learned_weights)) && isfinite(sum_squares(o, o->m)) && isfinite(sum_squares(o, o->v));
 }
 
 double optimizer_rate(const struct optimizer *o, int64_t step)
@@ -101,10 +101,10 @@ void optimizer_update(struct optimizer *o, double lr, double norm)
 	struct model *m = o->model;
 	double max = o->options.max_grad_norm, scale = max > 0 && norm > max ? max / (norm + 1e-6) : 1.0;
 	o->updates++;
-	for (int i = 0; i < m->params.count; i++) {
-		const struct param *p = &m->params.list[i];
+	for (int i = 0; i < m->learned->count; i++) {
+		const struct param *p = &m->learned->list[i];
 		if (!p->trained) continue;
-		struct adamw_args a = {.w = m->weights + p->offset, .g = o->total + p->offset, .m = o->m + p->offset, .v = o->v + p->offset, .n = p->size,
+		struct adamw_args a = {.w = m->learned_weights + p->offset, .g = o->total + p->offset, .m = o->m + p->offset, .v = o->v + p->offset, .n = p->size,
 				       .lr = (float)lr, .beta1 = (float)o->options.beta1, .beta2 = (float)o->options.beta2, .eps = (float)o->options.eps,
 				       .weight_decay = p->decay ? (float)o->options.weight_decay : 0.0f, .grad_scale = (float)scale, .step = o->updates,
 				       .tensorflow = !strcmp(o->options.adam, "tensorflow")};
@@ -143,7 +143,7 @@ void model_balance_bias(struct model *m, const int64_t *counts, double rate)
 	int64_t layers = shape_moe_layers(&m->shape), e = m->shape.experts;
 	if (!m->shape.router_bias || rate == 0 || e > 1024) return;
 	for (int64_t l = 0; l < layers; l++) {
-		float *bias = params_vector(&m->params, m->params.layer[m->shape.dense_layers + l].router_bias, m->weights), host[1024];
+		float *bias = model_vector(m, m->params.layer[m->shape.dense_layers + l].router_bias), host[1024];
 		int64_t total = 0;
 		for (int64_t i = 0; i < e; i++) total += counts[l * e + i];
 		m->ops->download(m->backend, host, bias, (size_t)e * sizeof *host);

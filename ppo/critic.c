@@ -48,12 +48,12 @@ int learner_critic_from_reward(struct learner *l, const struct reward_model *r, 
 	float bias, *head = malloc(n * sizeof *head);
 	CHECK(head, "out of memory for a head of %zu weights", n);
 	const struct ops *o = l->critic->ops;
-	o->download(r->backend, head, b->model->weights + q->list[q->score].offset, n * sizeof *head);
-	o->download(r->backend, &bias, b->model->weights + q->list[q->score_bias].offset, sizeof bias);
+	o->download(r->backend, head, model_vector(b->model, q->score), n * sizeof *head);
+	o->download(r->backend, &bias, model_vector(b->model, q->score_bias), sizeof bias);
 	for (size_t i = 0; i < n; i++) head[i] = (float)(weight * b->gain * (double)head[i]);
 	bias = (float)(weight * (b->gain * (double)bias + b->bias));
-	o->upload(r->backend, l->critic->weights + p->list[p->score].offset, head, n * sizeof *head);
-	o->upload(r->backend, l->critic->weights + p->list[p->score_bias].offset, &bias, sizeof bias);
+	o->upload(r->backend, model_vector(l->critic, p->score), head, n * sizeof *head);
+	o->upload(r->backend, model_vector(l->critic, p->score_bias), &bias, sizeof bias);
 	o->weights_changed(r->backend);
 	free(head);
 	return 0;

@@ -141,10 +141,11 @@ static void micro_step(struct learner *l, struct minibatch *mb, const uint32_t *
 /* While a head of the policy warms up, only its own two parameters move. */
 static void keep_head_only(struct learner *l)
 {
-	const struct params *p = &l->policy->params;
+	const struct params *p = l->policy->learned;
+	int score = model_learned_index(l->policy, l->policy->params.score), bias = model_learned_index(l->policy, l->policy->params.score_bias);
 	float *g = l->policy_opt->total;
 	for (int i = 0; i < p->count; i++)
-		if (i != p->score && i != p->score_bias)
+		if (i != score && i != bias)
 			l->policy->ops->zero(l->policy->backend, g + p->list[i].offset, (size_t)p->list[i].size * sizeof *g);
 }
 

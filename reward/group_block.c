@@ -133,7 +133,7 @@ static void lay_out(struct group_block *b, const struct group *const *groups, ui
 
 static struct tensor weight(const struct group_block *b, int i)
 {
-	return params_view(&b->m->params, i, b->m->weights);
+	return model_view(b->m, i);
 }
 
 static void project(const struct group_block *b, struct tensor x, int param, struct tensor y, int add)
@@ -145,7 +145,7 @@ static void project(const struct group_block *b, struct tensor x, int param, str
 static void normalise(const struct group_block *b, float *x, int param, float *y, float *rstd)
 {
 	int64_t n = b->rows.rows, c = b->m->shape.width;
-	struct norm_args a = {.x = tensor_f32(x, n, c), .w = params_vector(&b->m->params, param, b->m->weights), .eps = (float)b->m->shape.norm_eps,
+	struct norm_args a = {.x = tensor_f32(x, n, c), .w = model_vector(b->m, param), .eps = (float)b->m->shape.norm_eps,
 			      .y = tensor_f32(y, n, c), .rstd = rstd};
 	b->o->norm_forward(b->m->backend, &a);
 }
@@ -198,7 +198,7 @@ void group_block_forward(struct group_block *b, struct tensor x, const struct gr
 	b->o->copy(be, b->y, b->mid, bytes);
 	project(b, sw.a, w->dense_down, tensor_f32(b->y, t, c), 1);
 	struct linear_args head = {.x = tensor_f32(b->y, t, c), .w = weight(b, b->m->params.score),
-				   .bias = params_vector(&b->m->params, b->m->params.score_bias, b->m->weights), .y = tensor_f32(b->score, t, 1)};
+				   .bias = model_vector(b->m, b->m->params.score_bias), .y = tensor_f32(b->score, t, 1)};
 	b->o->linear_forward(be, &head);
 	b->o->download(be, score, b->score, (size_t)t * sizeof *score);
 }
@@ -214,14 +214,14 @@ static struct tensor cleared(const struct group_block *b, float *p, int64_t cols
 
 static void project_back(const struct group_block *b, struct tensor x, int param, struct tensor dy, struct tensor dx, float *grads)
 {
-	struct linear_args l = {.x = x, .w = weight(b, param), .dy = dy, .dx = dx, .dw = params_view(&b->m->params, param, grads)};
+	struct linear_args l = {.x = x, .w = weight(b, param), .dy = dy, .dx = dx, .dw = model_grad(b->m, param, grads)};
 	b->o->linear_backward(b->m->backend, &l);
 }
 
 static void normalise_back(const struct group_block *b, float *x, int param, float *rstd, struct tensor dy, struct tensor dx, float *grads)
 {
-	struct norm_args a = {.x = tensor_f32(x, dx.rows, dx.cols), .w = params_vector(&b->m->params, param, b->m->weights), .eps = (float)b->m->shape.norm_eps,
-			      .rstd = rstd, .dy = dy, .dx = dx, .dw = params_vector(&b->m->params, param, grads)};
+	struct norm_args a = {.x = tensor_f32(x, dx.rows, dx.cols), .w = model_vector(b->m, param), .eps = (float)b->m->shape.norm_eps,
+			      .rstd = rstd, .dy = dy, .dx = dx, .dw = model_grad_vector(b->m, param, grads)};
 	b->o->norm_backward(b->m->backend, &a);
 }
 
@@ -271,7 +271,7 @@ const float *group_block_backward(struct group_block *b, const float *dscore, fl
 	b->o->upload(b->m->backend, b->dy, dscore, (size_t)t * sizeof *dscore);
 	struct tensor dx = cleared(b, b->dx, c);
 	struct linear_args head = {.x = tensor_f32(b->y, t, c), .w = weight(b, p->score), .dy = tensor_f32(b->dy, t, 1), .dx = dx,
-				   .dw = params_view(p, p->score, grads), .dbias = params_vector(p, p->score_bias, grads)};
+				   .dw = model_grad(b->m, p->score, grads), .dbias = model_grad_vector(b->m, p->score_bias, grads)};
 	b->o->linear_backward(b->m->backend, &head);
 	feed_forward_back(b, dx, grads);
 	attention_back(b, dx, grads);

@@ -145,7 +145,7 @@ static void select_step(struct fit *f, struct reward_fit_report *r, int64_t step
 	if (b->step && !(r->selection_loss < f->best_loss)) return;
 	b->step = step;
 	f->best_loss = r->selection_loss;
-	model_get(b->model, f->best);
+	model_get_learned(b->model, f->best);
 }
 
 static int fit_member(struct fit *f, struct reward_fit_report *r, struct err *e)
@@ -159,8 +159,8 @@ static int fit_member(struct fit *f, struct reward_fit_report *r, struct err *e)
 	f->acts = activations_open(b->model, 1);
 	if (f->o->selections) {
 		free(f->best);
-		f->best = malloc((size_t)b->model->params.floats * sizeof *f->best);
-		CHECK(f->best, "out of memory for %lld weights", (long long)b->model->params.floats);
+		f->best = malloc((size_t)b->model->learned->floats * sizeof *f->best);
+		CHECK(f->best, "out of memory for %lld weights", (long long)b->model->learned->floats);
 	}
 	b->step = 0;
 	r->member = f->member;
@@ -175,7 +175,7 @@ static int fit_member(struct fit *f, struct reward_fit_report *r, struct err *e)
 			if (f->o->report) TRY(f->o->report(f->o->arg, r, e));
 		}
 	}
-	if (f->o->selections) model_put(b->model, f->best);
+	if (f->o->selections) model_put_learned(b->model, f->best);
 	if (!optimizer_is_finite(f->opt)) TRY(err_set(e, ERR_RANGE, "reward model, member %u: its weights are not finite after the fit; lower fit.optim.lr", f->member + 1));
 	reward_model_normalise(f->m, f->member, f->groups, f->n, c->reference);
 	b->logit = gain / b->gain;

@@ -129,7 +129,7 @@ static void fold_head(struct reward_member *b)
 	size_t n = (size_t)p->list[p->score].size;
 	float bias, *w = malloc(n * sizeof *w);
 	CHECK(w, "out of memory for a head of %zu weights", n);
-	float *at = b->model->weights + p->list[p->score].offset, *bias_at = b->model->weights + p->list[p->score_bias].offset;
+	float *at = model_vector(b->model, p->score), *bias_at = model_vector(b->model, p->score_bias);
 	o->download(b->model->backend, w, at, n * sizeof *w);
 	o->download(b->model->backend, &bias, bias_at, sizeof bias);
 	for (size_t i = 0; i < n; i++) w[i] = (float)(b->gain * (double)w[i]);

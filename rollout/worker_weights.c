@@ -49,18 +49,15 @@ static int fetch(struct worker *w, struct err *e)
 }
 
 /* The smallest fault there is: one element of the final norm moves to its neighbour in f32. */
-static int plant(struct worker *w, struct err *e)
+static void plant(struct worker *w)
 {
 	struct model *m = w->options.model;
-	float *host = malloc((size_t)m->params.floats * sizeof *host);
-	if (!host) return err_set(e, ERR_MEMORY, "no memory to plant a fault");
-	model_get(m, host);
-	float *x = host + m->params.list[m->params.norm].offset;
-	*x = nextafterf(*x, INFINITY);
-	model_put(m, host);
-	free(host);
+	float x, *at = model_vector(m, m->params.norm);
+	m->ops->download(m->backend, &x, at, sizeof x);
+	x = nextafterf(x, INFINITY);
+	m->ops->upload(m->backend, at, &x, sizeof x);
+	m->ops->weights_changed(m->backend);
 	log_warn("WORKER %s: one weight was moved by one ulp, as asked", w->options.name);
-	return 0;
 }
 
 /* What a failed fetch means: stop, join again, or the end. */
@@ -88,8 +85,8 @@ int worker_load(struct worker *w, struct err *e)
 	}
 	w->loaded = 0;
 	rc = model_load(w->options.model, path, 0, e);
-	if (rc == 0 && w->options.plant_ulp) rc = plant(w, e);
 	if (rc < 0) return rc;
+	if (w->options.plant_ulp) plant(w);
 	FAULT_POINT("worker.after_weights", "a worker has the weights of its lease and has generated nothing");
 	w->loaded = 1;
 	w->bad_loads = 0;
