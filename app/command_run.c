@@ -4,6 +4,7 @@
 #include "app/options.h"
 #include "app/processes.h"
 #include "app/report.h"
+#include "app/run_config.h"
 #include "app/run_folder.h"
 #include "app/session.h"
 
@@ -19,11 +20,12 @@
 enum { MAX_PROCESSES = 1 + 256 + 64, MAX_RESTARTS = 50 };
 
 struct run {
-	const char *config_path;
-	struct option_list sets;
+	char config[PATH_MAX]; /* of the folder */
+	char *set[OPTION_LIST_MAX]; /* what this start changes in it: "key=value" */
+	int sets;
 	const char *out;
 	int resume;
-	struct config config;
+	struct config now;
 	char folder[PATH_MAX];
 	struct process process[MAX_PROCESSES];
 	int count;
@@ -44,12 +46,12 @@ static struct process *add(struct run *r, const char *name, const char *command)
 	snprintf(p->name, sizeof p->name, "%s", name);
 	process_argument(p, "tenfold");
 	process_argument(p, command);
-	process_argument(p, r->config_path);
+	process_argument(p, r->config);
 	process_argument(p, "--out");
 	process_argument(p, r->folder);
-	for (int i = 0; i < r->sets.count; i++) {
+	for (int i = 0; i < r->sets; i++) {
 		process_argument(p, "--set");
-		process_argument(p, r->sets.item[i]);
+		process_argument(p, r->set[i]);
 	}
 	return p;
 }
@@ -65,13 +67,13 @@ static void add_roles(struct run *r)
 	char name[PROCESS_NAME];
 	process_argument(add(r, "learner", "learner"), "--resume");
 	/* services that net.rewards names are someone else's */
-	for (int64_t i = 0; i < (r->config.net.rewards[0] ? 0 : r->config.run.services); i++) {
+	for (int64_t i = 0; i < (r->now.net.rewards[0] ? 0 : r->now.run.services); i++) {
 		snprintf(name, sizeof name, "reward-%lld", (long long)i);
 		struct process *p = add(r, name, "reward");
 		process_argument(p, "--name");
 		process_argument(p, name);
 	}
-	for (int64_t i = 0; i < r->config.run.workers; i++) {
+	for (int64_t i = 0; i < r->now.run.workers; i++) {
 		snprintf(name, sizeof name, "worker-%lld", (long long)i);
 		struct process *p = add(r, name, "rollout");
 		process_argument(p, "--name");
@@ -150,9 +152,9 @@ static int run_stage(struct run *r, const char *stage, struct err *e)
 }
 
 /* runs/NAME, or NAME-2, … when that is taken. */
-static void choose_folder(struct run *r)
+static void choose_folder(struct run *r, const char *config)
 {
-	const char *slash = strrchr(r->config_path, '/'), *name = slash ? slash + 1 : r->config_path;
+	const char *slash = strrchr(config, '/'), *name = slash ? slash + 1 : config;
 	int n = (int)strcspn(name, ".");
 	snprintf(r->folder, sizeof r->folder, "runs/%.*s", n, name);
 	for (int i = 2; fs_exists(r->folder); i++) snprintf(r->folder, sizeof r->folder, "runs/%.*s-%d", n, name, i);
@@ -200,22 +202,40 @@ out:
 	return rc;
 }
 
-/* The folder's earlier run, if any, must be wanted. */
-static int check_folder(const struct run *r, struct err *e)
+static int add_set(void *ctx, const char *name, const char *was, const char *is)
+{
+	struct run *r = ctx;
+	(void)was;
+	CHECK(r->sets < OPTION_LIST_MAX, "%d changed keys", r->sets);
+	if (asprintf(&r->set[r->sets++], "%s=%s", name, is) < 0) CHECK(0, "out of memory for a changed key");
+	return 0;
+}
+
+/* The folder's earlier run, if any, must be wanted. What is started from here on reads the configuration in the folder, so that the
+ * file of the user may change meanwhile. */
+static int prepare_folder(struct run *r, struct err *e)
 {
 	char path[PATH_MAX];
+	int rc = 0;
+	snprintf(r->config, sizeof r->config, "%.*s/config.yaml", PATH_MAX - 32, r->folder);
 	snprintf(path, sizeof path, "%.*s/run.db", PATH_MAX - 32, r->folder);
-	if (r->resume || !fs_exists(path)) return 0;
-	return err_set(e, ERR_STATE, "%s holds a run already: --resume goes on with it, another --out starts a new one", r->folder);
+	int exists = fs_exists(path);
+	if (exists && !r->resume)
+		TRY(err_set(e, ERR_STATE, "%s holds a run already: --resume goes on with it, another --out starts a new one", r->folder));
+	TRY(fs_mkdirs(r->folder, e));
+	if (!exists) TRY(run_config_write(&r->now, r->folder, e));
+	TRY(run_config_each_change(&r->now, r->folder, add_set, r, e));
+out:
+	return rc;
 }
 
 int command_run(int argc, char **argv, struct err *e)
 {
 	struct run *r = calloc(1, sizeof *r);
 	CHECK(r, "out of memory for a run");
-	struct option_list rest;
+	struct option_list rest, sets = {.count = 0};
 	const struct option table[] = {{"out", OPTION_TEXT, &r->out, "DIR", "Folder of the run; default runs/NAME of the configuration."},
-				       {"resume", OPTION_FLAG, &r->resume, NULL, "Go on with the run that is in the folder."}, OPTION_SET(&r->sets)};
+				       {"resume", OPTION_FLAG, &r->resume, NULL, "Go on with the run that is in the folder."}, OPTION_SET(&sets)};
 	const struct options_use use = {
 		.line = "run CONFIG [--out DIR] [--resume] [--set KEY=VALUE]…",
 		.about = "Runs the stages of a configuration (run.stages) on this machine: starts all roles, watches them, starts again what is\n"
@@ -227,16 +247,15 @@ int command_run(int argc, char **argv, struct err *e)
 		free(r);
 		return rc < 0 ? rc : 0;
 	}
-	r->config_path = rest.item[0];
-	TRY(options_config(&r->config, r->config_path, &r->sets, e));
+	TRY(options_config(&r->now, rest.item[0], &sets, e));
 	if (r->out) snprintf(r->folder, sizeof r->folder, "%s", r->out);
-	else choose_folder(r);
-	TRY(check_folder(r, e));
+	else choose_folder(r, rest.item[0]);
+	TRY(prepare_folder(r, e));
 	struct sigaction stop = {.sa_handler = on_stop};
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGTERM, &stop, NULL);
 	char stages[CONFIG_STRING];
-	snprintf(stages, sizeof stages, "%s", r->config.run.stages);
+	snprintf(stages, sizeof stages, "%s", r->now.run.stages);
 	for (char *at = stages, *stage; (stage = strsep(&at, ", "));) {
 		if (!*stage) continue;
 		rc = run_stage(r, stage, e);
@@ -245,6 +264,7 @@ int command_run(int argc, char **argv, struct err *e)
 	}
 	TRY(finish(r, fs_now() - began, e));
 out:
+	for (int i = 0; i < r->sets; i++) free(r->set[i]);
 	free(r);
 	return rc;
 }

@@ -4,6 +4,7 @@
 #include "app/data_report.h"
 #include "app/model_card.h"
 #include "app/options.h"
+#include "app/run_config.h"
 #include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
@@ -42,51 +43,6 @@ int session_path(const struct session *s, const char *name, char out[PATH_MAX], 
 {
 	if (snprintf(out, PATH_MAX, "%s/%s", s->folder, name) < PATH_MAX) return 0;
 	return err_set(e, ERR_RANGE, "path too long: %s/%s", s->folder, name);
-}
-
-/* Keys that may change between a run and its resumption: they decide who computes, not what. Which labels were used is in
- * the record, with their digest. */
-static int free_key(const char *name)
-{
-	static const char *const names[] = {"run.name", "run.workers", "run.services", "run.threads", "run.isa", "run.device", "run.keep_checkpoints",
-					    "run.stages", "run.recompute", "fit.labels", "fit.campaign", "fit.criterion", "fit.labels_event", "ppo.micro_batch", "rollout.batch_groups", "rollout.lease_seconds", "rollout.fetch_weights", "reward.timeout_seconds",
-					    "reward.retries", "reward.backoff_max_seconds", "reward.batch_groups"};
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (!strcmp(names[i], name)) return 1;
-	return !strncmp(name, "net.", 4) || !strncmp(name, "web.", 4);
-}
-
-/* Refuses a resumption whose configuration would give other results. */
-static int same_config(const struct session *s, const char *path, struct err *e)
-{
-	struct config old;
-	config_defaults(&old);
-	int rc = config_read(&old, path, e);
-	if (rc < 0) return rc;
-	size_t n;
-	const struct config_key *k = config_keys(&n);
-	for (size_t i = 0; i < n; i++) {
-		char a[CONFIG_STRING], b[CONFIG_STRING];
-		config_value(&old, &k[i], a, sizeof a);
-		config_value(&s->config, &k[i], b, sizeof b);
-		if (strcmp(a, b) && !free_key(k[i].name))
-			return err_set(e, ERR_MISMATCH, "%s was started with %s %s, now it is %s: a resumed run keeps it; give another --out for a new run", s->folder,
-				       k[i].name, a, b);
-	}
-	return 0;
-}
-
-static int write_config(const struct session *s, const char *path, struct err *e)
-{
-	char *text = NULL;
-	size_t bytes = 0;
-	FILE *f = open_memstream(&text, &bytes);
-	CHECK(f, "out of memory for the configuration");
-	config_write(&s->config, f);
-	fclose(f);
-	int rc = fs_write_atomic(path, text, bytes, e);
-	free(text);
-	return rc;
 }
 
 static int take_id(void *ctx, const struct store_run *r)
@@ -131,13 +87,12 @@ static int open_run(struct session *s, const struct session_options *o, struct e
 	FAULT_POINT("session.after_lock", "a stage owns the folder and has done nothing");
 	TRY(session_path(s, "log", path, e));
 	if (log_open_file(path) != 0) TRY(err_set(e, ERR_IO, "cannot write the log %s", path));
-	TRY(session_path(s, "config.yaml", path, e));
+	TRY(session_path(s, "run.db", path, e));
 	s->resumed = fs_exists(path);
 	if (s->resumed && !o->resume) TRY(err_set(e, ERR_STATE, "%s holds a run already: --resume goes on with it, another --out starts a new one", s->folder));
-	if (s->resumed) TRY(same_config(s, path, e));
-	else TRY(write_config(s, path, e));
+	if (s->resumed) TRY(run_config_same(&s->config, s->folder, e));
+	else TRY(run_config_write(&s->config, s->folder, e));
 	FAULT_POINT("session.before_database", "config.yaml is there, the database not opened");
-	TRY(session_path(s, "run.db", path, e));
 	TRY(store_open(&s->store, path, &(struct store_options){.writer = 1, .stage = o->stage}, e));
 	FAULT_POINT("session.before_run", "the database is open, the run's row not put");
 	TRY(put_run(s, e));

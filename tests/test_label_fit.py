@@ -71,6 +71,14 @@ class LabelFit(unittest.TestCase):
     def fit(self, folder, *more, **changes):
         return tenfold("fit-reward", LEARNED, "--out", folder, "--resume", *sets({**self.changes, **changes}), *more)
 
+    def fit_otherwise(self, folder, **changes):
+        """As if the folder's run had been begun with these changes."""
+        kept = os.path.join(folder, "config.yaml")
+        whole = tenfold("config", kept, *sets({**self.changes, **changes})).out
+        with open(kept, "w") as f:
+            f.write(whole)
+        return self.fit(folder, **changes)
+
     def test_1_fit(self):
         """Everything that was labelled is read, the adversary found, both arms measured, file and event recorded."""
         folder = self.copy("fit")
@@ -125,16 +133,14 @@ class LabelFit(unittest.TestCase):
         """The rankings that the labels imply serve the other losses as well."""
         folder = os.path.join(self.folder, "pairs")
         shutil.copytree(self.base, folder)
-        os.remove(os.path.join(folder, "config.yaml"))
-        done = self.fit(folder, **{"fit.loss": "pairs", "fit.margin": 0.5})
+        done = self.fit_otherwise(folder, **{"fit.loss": "pairs", "fit.margin": 0.5})
         self.assertEqual(done.status, 0, done.err)
         self.assertGreater(self.summary(folder)["reward"]["n"], 100)
 
     def test_4_refused(self):
         folder = self.copy("refused")
         for changes, word in (({"fit.labels": os.path.join(self.folder, "none.db")}, "none.db"), ({"fit.campaign": "other"}, "campaign")):
-            os.path.exists(os.path.join(folder, "config.yaml")) and os.remove(os.path.join(folder, "config.yaml"))
-            done = self.fit(folder, **changes)
+            done = self.fit_otherwise(folder, **changes)
             self.assertNotEqual(done.status, 0)
             self.assertIn(word, done.err)
         done = tenfold("config", LEARNED, "--set", "fit.loss=answers")

@@ -3,6 +3,7 @@
 ctest timeout: 1500
 """
 import os
+import shutil
 import signal
 import unittest
 
@@ -124,8 +125,14 @@ class Faults(RunTest):
                 self.interrupt(run, pid)
                 break
         self.assertFalse(os.path.exists(os.path.join(folder, "models", "ppo")))
-        done = tenfold("run", CONFIG, "--out", folder, "--resume")
-        self.assertEqual(done.status, 0, done.err)
+        # once it has begun, the user's file may change: later stages read the folder's own
+        mine = self.place("mine.yaml")
+        shutil.copy(CONFIG, mine)
+        with self.start(folder, "resumed", "run", mine, "--resume") as run:
+            self.wait_text(run, "sft: ")
+            with open(mine, "w") as f:
+                f.write("ppo:\n  steps: no number\n")
+            self.assertEqual(run.wait(), 0, run.text())
         self.assert_same(self.base, folder)
 
     def interrupt(self, run, held):
