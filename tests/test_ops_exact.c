@@ -157,22 +157,33 @@ static void run_router(struct kit *k, struct results *r, split_fn split)
 	}
 }
 
-static void run_experts(struct kit *k, struct results *r, split_fn split)
+/* low: a low rank on each matrix, and the matrices themselves frozen. */
+static void run_experts_of(struct kit *k, struct results *r, split_fn split, int low)
 {
+	enum { R = 5 };
 	const int64_t rows = T * CHOSEN, w = (int64_t)E * I * C;
 	struct array x = kit_random(k, T * C, 1), gate = kit_random(k, w, 1), up = kit_random(k, w, 1), down = kit_random(k, w, 1), weight = kit_random(k, rows, 1);
 	struct array out = kit_random(k, T * C, 1), dout = kit_random(k, T * C, 1), dx = kit_random(k, T * C, 1), dweight = kit_nan(k, rows), g = kit_nan(k, rows * I);
-	struct array u = kit_nan(k, rows * I), work = kit_nan(k, rows * (C + 3 * I)), dg = kit_random(k, w, 1), du = kit_random(k, w, 1), dd = kit_random(k, w, 1);
+	struct array u = kit_nan(k, rows * I), work = kit_nan(k, rows * (C + 3 * I + 6 * R)), dg = kit_random(k, w, 1), du = kit_random(k, w, 1), dd = kit_random(k, w, 1);
 	struct ints expert = kit_ints(k, rows), order = kit_ints(k, 3 * rows), offset = kit_ints(k, E + 1);
 	for (int64_t i = 0; i < rows; i++) expert.h[i] = (int32_t)((i / CHOSEN * i / CHOSEN + i % CHOSEN * 4) % (E - 1)); /* the last stays empty */
 	kit_push_ints(k, expert);
+	struct array a3[3], b3[3], da[3], db[3];
+	for (int i = 0; i < 3; i++)
+		a3[i] = kit_random(k, E * R * C, 1), b3[i] = kit_random(k, E * C * R, 1), da[i] = kit_random(k, E * R * C, 1), db[i] = kit_random(k, E * C * R, 1);
 	EACH_PIECE(at, n, T) {
 		int64_t s = at * CHOSEN, m = n * CHOSEN;
 		struct experts_args a = {.x = tensor_f32(x.d + at * C, n, C), .experts = E, .chosen = CHOSEN, .expert = expert.d + s, .weight = weight.d + s,
 					 .gate = tensor_f32(gate.d, E * I, C), .up = tensor_f32(up.d, E * I, C), .down = tensor_f32(down.d, E * C, I),
 					 .out = tensor_f32(out.d + at * C, n, C), .order = order.d, .offset = offset.d, .g = tensor_f32(g.d, m, I), .u = tensor_f32(u.d, m, I),
-					 .work = tensor_f32(work.d, m, C + 3 * I), .dout = tensor_f32(dout.d + at * C, n, C), .dx = tensor_f32(dx.d + at * C, n, C),
+					 .work = tensor_f32(work.d, m, C + 3 * I + 6 * R), .dout = tensor_f32(dout.d + at * C, n, C), .dx = tensor_f32(dx.d + at * C, n, C),
 					 .dweight = dweight.d + s, .dgate = tensor_f32(dg.d, E * I, C), .dup = tensor_f32(du.d, E * I, C), .ddown = tensor_f32(dd.d, E * C, I)};
+		for (int i = 0; i < 3 && low; i++) {
+			int64_t out_rows = i == EXPERTS_DOWN ? C : I, in = i == EXPERTS_DOWN ? I : C;
+			a.low[i] = (struct low_rank){R, 0.7f, tensor_f32(a3[i].d, E * R, in), tensor_f32(b3[i].d, E * out_rows, R), tensor_f32(da[i].d, E * R, in),
+						     tensor_f32(db[i].d, E * out_rows, R)};
+			a.dgate.data = a.dup.data = a.ddown.data = NULL;
+		}
 		k->ops->experts_forward(k->b, &a);
 		k->ops->experts_backward(k->b, &a);
 	}
@@ -182,6 +193,29 @@ static void run_experts(struct kit *k, struct results *r, split_fn split)
 	keep(k, r, "experts dgate", dg.d, dg.n);
 	keep(k, r, "experts dup", du.d, du.n);
 	keep(k, r, "experts ddown", dd.d, dd.n);
+	for (int i = 0; i < 3 && low; i++) {
+		keep(k, r, "experts dA", da[i].d, da[i].n);
+		keep(k, r, "experts dB", db[i].d, db[i].n);
+	}
+	kit_clear(k);
+}
+
+static void run_experts(struct kit *k, struct results *r, split_fn split)
+{
+	run_experts_of(k, r, split, 0);
+	run_experts_of(k, r, split, 1);
+}
+
+static void run_dropout(struct kit *k, struct results *r, split_fn split)
+{
+	struct array x = kit_random(k, T * C, 1), y = kit_random(k, T * C, 1);
+	struct ints seq = kit_ints_below(k, T, 9), pos = kit_ints_below(k, T, 99);
+	EACH_PIECE(at, n, T) {
+		struct dropout_args a = {.x = tensor_f32(x.d + at * C, n, C), .y = tensor_f32(y.d + at * C, n, C), .add = 1, .scale = 0.7f, .rate = 0.1f, .seed = 5, .first = 3,
+					 .stream = 8, .seq = seq.d + at, .pos = pos.d + at};
+		k->ops->dropout(k->b, &a);
+	}
+	keep(k, r, "dropout", y.d, y.n);
 	kit_clear(k);
 }
 
@@ -264,6 +298,7 @@ static void run_kit(struct kit *k, struct results *r, split_fn split)
 	run_linear(k, r, split);
 	run_rows(k, r, split);
 	run_dense(k, r, split);
+	run_dropout(k, r, split);
 	run_norm_forward(k, r, split);
 	run_router(k, r, split);
 	run_experts(k, r, split);

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROBE_ARRAYS = 64, ROWS = 21, WIDTH = 37, INNER = 19, EXPERTS = 6, CHOSEN = 2, VOCAB = 83, HEADS = 4, KV_HEADS = 2, DK = 18, DV = 20, KEYS = 70 };
+enum { PROBE_ARRAYS = 64, ROWS = 21, WIDTH = 37, INNER = 19, EXPERTS = 6, CHOSEN = 2, VOCAB = 83, HEADS = 4, KV_HEADS = 2, DK = 18, DV = 20, KEYS = 70, RANK = 3 };
 
 struct probe {
 	struct backend *b;
@@ -220,24 +220,45 @@ static void probe_router(struct probe *p)
 	}
 }
 
+static void probe_experts_once(struct probe *p, const struct experts_args *a)
+{
+	const int64_t w = (int64_t)EXPERTS * INNER * WIDTH;
+	p->ops->experts_forward(p->b, a);
+	p->ops->experts_backward(p->b, a);
+	probe_take(p, a->out.data, ROWS * WIDTH);
+	probe_take(p, a->dx.data, ROWS * WIDTH);
+	probe_take(p, a->dweight, ROWS * CHOSEN);
+	probe_take(p, a->dgate.data, w);
+	probe_take(p, a->dup.data, w);
+	probe_take(p, a->ddown.data, w);
+}
+
+/* With and without low ranks on each matrix; dropout. */
 static void probe_experts(struct probe *p)
 {
-	const int64_t rows = ROWS * CHOSEN, w = (int64_t)EXPERTS * INNER * WIDTH;
+	const int64_t rows = ROWS * CHOSEN;
 	struct experts_args a = {.x = probe_tensor(p, ROWS, WIDTH, 1), .experts = EXPERTS, .chosen = CHOSEN, .expert = probe_ints(p, rows, 1, 3, EXPERTS - 1),
 				 .weight = probe_random(p, rows, 1), .gate = probe_tensor(p, EXPERTS * INNER, WIDTH, 1), .up = probe_tensor(p, EXPERTS * INNER, WIDTH, 1),
 				 .down = probe_tensor(p, EXPERTS * WIDTH, INNER, 1), .out = probe_tensor(p, ROWS, WIDTH, 1), .order = probe_memory(p, NULL, 3 * ROWS * CHOSEN * 4),
 				 .offset = probe_memory(p, NULL, (EXPERTS + 1) * 4), .g = probe_tensor(p, rows, INNER, 0), .u = probe_tensor(p, rows, INNER, 0),
-				 .work = probe_tensor(p, rows, WIDTH + 3 * INNER, 0), .dout = probe_tensor(p, ROWS, WIDTH, 1), .dx = probe_tensor(p, ROWS, WIDTH, 1),
+				 .work = probe_tensor(p, rows, WIDTH + 3 * INNER + 6 * RANK, 0), .dout = probe_tensor(p, ROWS, WIDTH, 1), .dx = probe_tensor(p, ROWS, WIDTH, 1),
 				 .dweight = probe_zeros(p, rows), .dgate = probe_tensor(p, EXPERTS * INNER, WIDTH, 1), .dup = probe_tensor(p, EXPERTS * INNER, WIDTH, 1),
 				 .ddown = probe_tensor(p, EXPERTS * WIDTH, INNER, 1)};
-	p->ops->experts_forward(p->b, &a);
-	p->ops->experts_backward(p->b, &a);
-	probe_take(p, a.out.data, ROWS * WIDTH);
-	probe_take(p, a.dx.data, ROWS * WIDTH);
-	probe_take(p, a.dweight, rows);
-	probe_take(p, a.dgate.data, w);
-	probe_take(p, a.dup.data, w);
-	probe_take(p, a.ddown.data, w);
+	probe_experts_once(p, &a);
+	for (int i = 0; i < EXPERTS_MATRICES; i++) {
+		int out = i == EXPERTS_DOWN ? WIDTH : INNER, in = i == EXPERTS_DOWN ? INNER : WIDTH;
+		a.low[i] = (struct low_rank){RANK, 0.7f, probe_tensor(p, EXPERTS * RANK, in, 1), probe_tensor(p, EXPERTS * out, RANK, 1), probe_tensor(p, EXPERTS * RANK, in, 1),
+					     probe_tensor(p, EXPERTS * out, RANK, 1)};
+	}
+	probe_experts_once(p, &a);
+	for (int i = 0; i < EXPERTS_MATRICES; i++) {
+		probe_take(p, a.low[i].da.data, a.low[i].da.rows * a.low[i].da.cols);
+		probe_take(p, a.low[i].db.data, a.low[i].db.rows * a.low[i].db.cols);
+	}
+	struct dropout_args d = {.x = a.x, .y = a.out, .add = 1, .scale = 0.7f, .rate = 0.1f, .seed = 7, .first = 2, .stream = 3, .seq = probe_ints(p, ROWS, 0, 1, 4),
+				 .pos = probe_ints(p, ROWS, 5, 3, 50)};
+	p->ops->dropout(p->b, &d);
+	probe_take(p, d.y.data, ROWS * WIDTH);
 	probe_end(p);
 }
 

@@ -110,6 +110,16 @@ struct router_args {
 	struct tensor dlogits;     /* [T, E], written */
 };
 
+/* What is added to a stack of matrices: of each expert W + scale·B·A (LoRA, 2106.09685). */
+struct low_rank {
+	int rank;             /* r; 0: nothing */
+	float scale;
+	struct tensor a, b;   /* [E*r, in], [E*out, r] */
+	struct tensor da, db; /* backward, added; data NULL: frozen */
+};
+
+enum { EXPERTS_GATE, EXPERTS_UP, EXPERTS_DOWN, EXPERTS_MATRICES };
+
 struct experts_args {
 	struct tensor x;                 /* [T, C] */
 	int experts, chosen;             /* E, K */
@@ -122,7 +132,8 @@ struct experts_args {
 	int32_t *order;                  /* [3*T*K]: t*K+k of each sorted row, its inverse, row of x of each sorted row */
 	int32_t *offset;                 /* [E+1] */
 	struct tensor g, u;              /* [T*K, I] pre-activations */
-	struct tensor work;              /* [T*K, C + 3*I] scratch */
+	struct tensor work;              /* [T*K, C + 3*I + 2*(sum of the ranks)] scratch */
+	struct low_rank low[EXPERTS_MATRICES];
 	/* backward */
 	struct tensor dout, dx;          /* dx added */
 	float *dweight;                  /* [T, K], written */
@@ -138,6 +149,17 @@ struct gelu_args {
 	struct tensor x, a;   /* [T, I]: a = gelu(x) */
 	int exact;            /* 1: x·Φ(x) (erf); 0: the tanh form of GPT-2 ("gelu_new") */
 	struct tensor da, dx; /* backward: dx written */
+};
+
+/* y[t, c] = scale·x[t, c], and with a rate each element is 0 with this probability, else scaled by 1/(1 − rate) more. Which ones
+ * are dropped depends on (seed, stream, first + seq[t], pos[t], c) alone, so that a backward drops the same. */
+struct dropout_args {
+	struct tensor x, y;        /* [T, C]; y may be x */
+	int add;                   /* y += instead of y = */
+	float scale, rate;         /* rate in [0, 1); 0: none */
+	uint64_t seed, first;      /* first: number of sequence 0, below 2^43 */
+	uint32_t stream;
+	const int32_t *seq, *pos;  /* [T] */
 };
 
 /* Columns moved in runs: y[t, y_first + h·y_step + i] = x[t, x_first + h·x_step + i] for h < heads, i < count. Splits fused
@@ -226,6 +248,7 @@ struct ops {
 	void (*swiglu_backward)(struct backend *, const struct swiglu_args *);
 	void (*gelu_forward)(struct backend *, const struct gelu_args *);
 	void (*gelu_backward)(struct backend *, const struct gelu_args *);
+	void (*dropout)(struct backend *, const struct dropout_args *);
 	void (*columns)(struct backend *, const struct columns_args *);
 	void (*head_forward)(struct backend *, const struct head_args *);
 	void (*head_backward)(struct backend *, const struct head_args *);

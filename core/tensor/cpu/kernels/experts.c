@@ -17,6 +17,8 @@ struct moe {
 	const struct experts_args *a;
 	int64_t rows, width, inner; /* T*K, C, I */
 	const float *gate, *up, *down; /* packed; turned in the backward */
+	const float *low_a[EXPERTS_MATRICES], *low_b[EXPERTS_MATRICES], *low_a_turned[EXPERTS_MATRICES]; /* of the low ranks; b turned in the backward */
+	float *hidden[EXPERTS_MATRICES], *dhidden[EXPERTS_MATRICES]; /* [T*K, r]: scale·A·x, and its gradient by A·x */
 	float *y;             /* [T*K, C] expert outputs, or dX of each sorted row */
 	float *act, *dg, *du; /* [T*K, I] */
 	const int32_t *token; /* [T*K] row of x for each sorted row */
@@ -53,6 +55,28 @@ static void moe_prepare(struct moe *m, struct backend *base, const struct expert
 	m->dg = m->act + m->rows * m->inner;
 	m->du = m->dg + m->rows * m->inner;
 	m->token = a->order + 2 * m->rows;
+	work = m->du + m->rows * m->inner;
+	for (int i = 0; i < EXPERTS_MATRICES; i++) {
+		m->hidden[i] = work;
+		m->dhidden[i] = work + m->rows * a->low[i].rank;
+		work += 2 * m->rows * a->low[i].rank;
+	}
+}
+
+/* Packs what a pass needs of the low ranks. */
+static void moe_pack_low(struct moe *m, int backward)
+{
+	const struct experts_args *a = m->a;
+	for (int i = 0; i < EXPERTS_MATRICES; i++) {
+		const struct low_rank *l = &a->low[i];
+		int64_t in = i == EXPERTS_DOWN ? m->inner : m->width, out = i == EXPERTS_DOWN ? m->width : m->inner;
+		if (!l->rank) continue;
+		CHECK(l->a.rows == (int64_t)a->experts * l->rank && l->a.cols == in && l->b.rows == a->experts * out && l->b.cols == l->rank,
+		      "experts: rank %d, a [%lld,%lld], b [%lld,%lld]", l->rank, (long long)l->a.rows, (long long)l->a.cols, (long long)l->b.rows, (long long)l->b.cols);
+		m->low_a[i] = cpu_packed(m->b, l->a, a->experts, 0);
+		m->low_b[i] = cpu_packed(m->b, l->b, a->experts, backward);
+		if (backward) m->low_a_turned[i] = cpu_packed(m->b, l->a, a->experts, 1);
+	}
 }
 
 /* The tasks' first numbers by expert; returns how many there are. */
@@ -96,6 +120,37 @@ static void moe_gather(const struct moe *m, int64_t first, int64_t n, float *to)
 	for (int64_t i = 0; i < n; i++) memcpy(to + i * m->width, x + m->token[first + i] * m->width, (size_t)m->width * sizeof *to);
 }
 
+/* hidden = scale·A·x of n rows of expert e from sorted row r on; x side by side, or by index. */
+static void low_hidden(const struct moe *m, int i, int64_t e, int64_t r, int64_t n, const float *x, const int32_t *index)
+{
+	const struct low_rank *l = &m->a->low[i];
+	float *h = m->hidden[i] + r * l->rank;
+	moe_product(x, l->a.cols, index, n, l->a.cols, m->low_a[i] + e * gemm_panels(l->rank) * PANEL * l->a.cols, l->a.cols * PANEL, h, l->rank, 0);
+	for (int64_t k = 0; k < n * l->rank; k++) h[k] *= l->scale;
+}
+
+/* y += B·scale·A·x. */
+static void low_forward(const struct moe *m, int i, int64_t e, int64_t r, int64_t n, const float *x, float *y)
+{
+	const struct low_rank *l = &m->a->low[i];
+	if (!l->rank) return;
+	int64_t out = l->b.rows / m->a->experts;
+	low_hidden(m, i, e, r, n, x, NULL);
+	moe_product(m->hidden[i] + r * l->rank, l->rank, NULL, n, l->rank, m->low_b[i] + e * gemm_panels(out) * PANEL * l->rank, l->rank * PANEL, y, out, 1);
+}
+
+/* dhidden = scale·dy·B, and dx += dhidden·A (dx NULL: not wanted). */
+static void low_backward(const struct moe *m, int i, int64_t e, int64_t r, int64_t n, const float *dy, const int32_t *index, float *dx)
+{
+	const struct low_rank *l = &m->a->low[i];
+	if (!l->rank) return;
+	int64_t out = l->b.rows / m->a->experts, in = l->a.cols;
+	float *d = m->dhidden[i] + r * l->rank;
+	moe_product(dy, out, index, n, out, m->low_b[i] + e * gemm_panels(l->rank) * PANEL * out, out * PANEL, d, l->rank, 0);
+	for (int64_t k = 0; k < n * l->rank; k++) d[k] *= l->scale;
+	if (dx) moe_product(d, l->rank, NULL, n, l->rank, m->low_a_turned[i] + e * gemm_panels(in) * PANEL * l->rank, l->rank * PANEL, dx, in, 1);
+}
+
 static void forward_task(void *arg, int task, int thread)
 {
 	const struct moe *m = arg;
@@ -108,8 +163,11 @@ static void forward_task(void *arg, int task, int thread)
 	moe_gather(m, r, n, x);
 	moe_product(x, c, NULL, n, c, m->gate + e * pi, c * PANEL, g, in, 0);
 	moe_product(x, c, NULL, n, c, m->up + e * pi, c * PANEL, u, in, 0);
+	low_forward(m, EXPERTS_GATE, e, r, n, x, g);
+	low_forward(m, EXPERTS_UP, e, r, n, x, u);
 	swiglu_row(g, u, act, n * in);
 	moe_product(act, in, NULL, n, in, m->down + e * pc, in * PANEL, m->y + r * c, c, 0);
+	low_forward(m, EXPERTS_DOWN, e, r, n, act, m->y + r * c);
 }
 
 static void combine_rows(const void *ctx, int64_t first, int64_t last, int thread)
@@ -138,6 +196,7 @@ void K(experts_forward)(struct backend *base, const struct experts_args *a)
 	m.gate = cpu_packed(m.b, a->gate, a->experts, 0);
 	m.up = cpu_packed(m.b, a->up, a->experts, 0);
 	m.down = cpu_packed(m.b, a->down, a->experts, 0);
+	moe_pack_low(&m, 0);
 	int tasks = moe_tasks(&m);
 	pool_run(m.b->pool, tasks, forward_task, &m);
 	cpu_for(base, a->x.rows, 64, combine_rows, &m);
@@ -157,6 +216,7 @@ static void backward_rows_task(void *arg, int task, int thread)
 	const int64_t pi = gemm_panels(in) * PANEL * c, pc = gemm_panels(c) * PANEL * in;
 	/* dA lives in du until SwiGLU's gradient replaces it */
 	moe_product(a->dout.data, c, m->token + r, n, c, m->down + e * pi, c * PANEL, du, in, 0);
+	low_backward(m, EXPERTS_DOWN, e, r, n, a->dout.data, m->token + r, du);
 	for (int64_t i = 0; i < n; i++) {
 		int32_t choice = a->order[r + i];
 		a->dweight[choice] = swiglu_row_weighted(g + i * in, u + i * in, a->weight[choice], act + i * in, dg + i * in, du + i * in, in);
@@ -165,6 +225,12 @@ static void backward_rows_task(void *arg, int task, int thread)
 		moe_product(dg, in, NULL, n, in, m->gate + e * pc, in * PANEL, m->y + r * c, c, 0);
 		moe_product(du, in, NULL, n, in, m->up + e * pc, in * PANEL, m->y + r * c, c, 1);
 	}
+	low_backward(m, EXPERTS_GATE, e, r, n, dg, NULL, a->dx.data ? m->y + r * c : NULL);
+	low_backward(m, EXPERTS_UP, e, r, n, du, NULL, a->dx.data ? m->y + r * c : NULL);
+	/* again for the weights' gradients; the activation is weighted by now, and so is what it gives */
+	if (a->low[EXPERTS_GATE].rank) low_hidden(m, EXPERTS_GATE, e, r, n, a->x.data, m->token + r);
+	if (a->low[EXPERTS_UP].rank) low_hidden(m, EXPERTS_UP, e, r, n, a->x.data, m->token + r);
+	if (a->low[EXPERTS_DOWN].rank) low_hidden(m, EXPERTS_DOWN, e, r, n, act, NULL);
 }
 
 /* Weight gradients of one expert: chains over its k rows in token order, dW [m, n] += leftᵀ · right. */
@@ -173,6 +239,16 @@ static void weight_product(float *dw, int64_t m, int64_t n, int64_t k, const flo
 	struct gemm g = {.m = m, .n = n, .k = k, .a = left, .a_step = m, .a_k = left_rows, .b = right, .b_panel = PANEL, .b_row = n, .c = dw, .c_row = n,
 			 .add = 1};
 	K(gemm_block)(&g, 0, m, 0, gemm_panels(n));
+}
+
+/* Gradients of a low rank's factors: B from its output's gradient dy, A from its input x (side by side). */
+static void low_weights(const struct moe *m, int i, int64_t e, const float *dy, const int32_t *dy_rows, const float *x)
+{
+	const struct low_rank *l = &m->a->low[i];
+	int64_t r = m->a->offset[e], n = m->a->offset[e + 1] - r, out = l->b.rows / m->a->experts, in = l->a.cols;
+	if (!l->rank) return;
+	if (l->db.data) weight_product((float *)l->db.data + e * out * l->rank, out, l->rank, n, dy, dy_rows, m->hidden[i] + r * l->rank);
+	if (l->da.data) weight_product((float *)l->da.data + e * l->rank * in, l->rank, in, n, m->dhidden[i] + r * l->rank, NULL, x);
 }
 
 static void backward_weights_task(void *arg, int task, int thread)
@@ -184,13 +260,16 @@ static void backward_weights_task(void *arg, int task, int thread)
 	if (n == 0) return;
 	if (task % 2) {
 		if (a->ddown.data) weight_product((float *)a->ddown.data + e * c * in, c, in, n, a->dout.data, m->token + r, m->act + r * in);
+		low_weights(m, EXPERTS_DOWN, e, a->dout.data, m->token + r, m->act + r * in);
 		return;
 	}
-	if (!a->dgate.data && !a->dup.data) return;
+	if (!a->dgate.data && !a->dup.data && !a->low[EXPERTS_GATE].da.data && !a->low[EXPERTS_UP].da.data) return;
 	float *x = m->y + r * c; /* the rows of dx that were there are added up by now */
 	moe_gather(m, r, n, x);
 	if (a->dgate.data) weight_product((float *)a->dgate.data + e * in * c, in, c, n, m->dg + r * in, NULL, x);
 	if (a->dup.data) weight_product((float *)a->dup.data + e * in * c, in, c, n, m->du + r * in, NULL, x);
+	low_weights(m, EXPERTS_GATE, e, m->dg + r * in, NULL, x);
+	low_weights(m, EXPERTS_UP, e, m->du + r * in, NULL, x);
 }
 
 static void scatter_rows(const void *ctx, int64_t first, int64_t last, int thread)
@@ -215,6 +294,7 @@ void K(experts_backward)(struct backend *base, const struct experts_args *a)
 	m.gate = a->dx.data ? cpu_packed(m.b, a->gate, a->experts, 1) : NULL;
 	m.up = a->dx.data ? cpu_packed(m.b, a->up, a->experts, 1) : NULL;
 	m.down = cpu_packed(m.b, a->down, a->experts, 1);
+	moe_pack_low(&m, 1);
 	pool_run(m.b->pool, tasks, backward_rows_task, &m);
 	if (a->dx.data) cpu_for(base, a->x.rows, 64, scatter_rows, &m);
 	pool_run(m.b->pool, 2 * a->experts, backward_weights_task, &m);

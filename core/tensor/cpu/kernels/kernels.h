@@ -29,6 +29,7 @@ void K(swiglu_forward)(struct backend *, const struct swiglu_args *);
 void K(swiglu_backward)(struct backend *, const struct swiglu_args *);
 void K(gelu_forward)(struct backend *, const struct gelu_args *);
 void K(gelu_backward)(struct backend *, const struct gelu_args *);
+void K(dropout)(struct backend *, const struct dropout_args *);
 void K(columns)(struct backend *, const struct columns_args *);
 void K(head_forward)(struct backend *, const struct head_args *);
 void K(head_backward)(struct backend *, const struct head_args *);

@@ -34,6 +34,7 @@ const struct ops K(cpu_ops) = {
 	.swiglu_backward = K(swiglu_backward),
 	.gelu_forward = K(gelu_forward),
 	.gelu_backward = K(gelu_backward),
+	.dropout = K(dropout),
 	.columns = K(columns),
 	.head_forward = K(head_forward),
 	.head_backward = K(head_backward),

@@ -16,11 +16,20 @@ struct moe_launch {
 	float *y;                   /* [T*K, C] expert outputs, or dX of each sorted row */
 	float *act, *dg, *du;       /* [T*K, I] */
 	int32_t *inverse, *token;   /* [T*K] */
+	float *hidden[EXPERTS_MATRICES], *dhidden[EXPERTS_MATRICES]; /* [T*K, r]: scale·A·x, and its gradient by A·x */
+};
+
+struct moe_scale_launch {
+	float *x;
+	int64_t n;
+	float scale;
 };
 
 static struct moe_launch moe_launch(const struct experts_args *a)
 {
-	struct moe_launch m = {*a, a->x.rows * a->chosen, a->x.cols, a->down.cols, NULL, NULL, NULL, NULL, NULL, NULL};
+	struct moe_launch m;
+	memset(&m, 0, sizeof m);
+	m.a = *a, m.rows = a->x.rows * a->chosen, m.width = a->x.cols, m.inner = a->down.cols;
 	CHECK(a->experts <= EXPERTS_MAX && a->gate.rows == a->experts * m.inner && a->gate.cols == m.width && a->down.rows == a->experts * m.width,
 	      "experts: x of %lld, %d experts of %lld", (long long)m.width, a->experts, (long long)m.inner);
 	m.y = (float *)a->work.data;
@@ -29,6 +38,12 @@ static struct moe_launch moe_launch(const struct experts_args *a)
 	m.du = m.dg + m.rows * m.inner;
 	m.inverse = a->order + m.rows;
 	m.token = m.inverse + m.rows;
+	float *work = m.du + m.rows * m.inner;
+	for (int i = 0; i < EXPERTS_MATRICES; i++) {
+		m.hidden[i] = work;
+		m.dhidden[i] = work + m.rows * a->low[i].rank;
+		work += 2 * m.rows * a->low[i].rank;
+	}
 	return m;
 }
 
@@ -101,6 +116,43 @@ static struct product moe_rows(const struct moe_launch *m, const float *a, int64
 	return p;
 }
 
+KERNEL(moe_scale, struct moe_scale_launch, THREADS)
+{
+	int64_t i = global_thread();
+	if (i < arg.n) arg.x[i] *= arg.scale;
+}
+
+/* c (+)= scale·a·wᵀ (turned) or scale·a·w of a low rank's factor w, [rows, cols] of each expert. */
+static void low_product(struct backend *b, const struct moe_launch *m, const float *a, const int32_t *index, struct tensor w, int turned, float *c, int add,
+			float scale)
+{
+	int64_t rows = w.rows / m->a.experts, n = turned ? rows : w.cols;
+	struct product p = moe_rows(m, a, turned ? w.cols : rows, index, w, turned, c, n);
+	p.b_expert = rows * w.cols;
+	p.add = add;
+	K(product_run)(b, &p);
+	struct moe_scale_launch l = {c, m->rows * n, scale};
+	if (!add) LAUNCH(b, moe_scale, cuda_blocks(l.n, THREADS), 1, 1, THREADS, l);
+}
+
+/* y += B·scale·A·x. */
+static void low_forward(struct backend *b, const struct moe_launch *m, int i, const float *x, const int32_t *index, float *y)
+{
+	const struct low_rank *l = &m->a.low[i];
+	if (!l->rank) return;
+	low_product(b, m, x, index, l->a, 1, m->hidden[i], 0, l->scale);
+	low_product(b, m, m->hidden[i], NULL, l->b, 1, y, 1, 1);
+}
+
+/* dhidden = scale·dy·B, and dx += dhidden·A (dx NULL: not wanted). */
+static void low_backward(struct backend *b, const struct moe_launch *m, int i, const float *dy, const int32_t *index, float *dx)
+{
+	const struct low_rank *l = &m->a.low[i];
+	if (!l->rank) return;
+	low_product(b, m, dy, index, l->b, 0, m->dhidden[i], 0, l->scale);
+	if (dx) low_product(b, m, m->dhidden[i], NULL, l->a, 0, dx, 1, 1);
+}
+
 CUDA_API void K(experts_forward)(struct backend *b, const struct experts_args *a)
 {
 	struct moe_launch m = moe_launch(a);
@@ -114,8 +166,11 @@ CUDA_API void K(experts_forward)(struct backend *b, const struct experts_args *a
 	struct product down = moe_rows(&m, m.act, m.inner, NULL, a->down, 1, m.y, m.width);
 	K(product_run)(b, &gate);
 	K(product_run)(b, &up);
+	low_forward(b, &m, EXPERTS_GATE, x, m.token, (float *)a->g.data);
+	low_forward(b, &m, EXPERTS_UP, x, m.token, (float *)a->u.data);
 	LAUNCH(b, moe_swiglu, cuda_blocks(m.rows * m.inner, THREADS), 1, 1, THREADS, m);
 	K(product_run)(b, &down);
+	low_forward(b, &m, EXPERTS_DOWN, m.act, NULL, m.y);
 	LAUNCH(b, moe_combine, cuda_blocks(a->x.rows * m.width, THREADS), 1, 1, THREADS, m);
 }
 
@@ -158,6 +213,16 @@ static void moe_weights(struct backend *b, const struct moe_launch *l, float *dw
 	K(product_run)(b, &p);
 }
 
+/* Gradients of a low rank's factors: B from its output's gradient dy, A from its input x. */
+static void low_weights(struct backend *b, const struct moe_launch *m, int i, const float *dy, const int32_t *dy_rows, const float *x, const int32_t *x_rows)
+{
+	const struct low_rank *l = &m->a.low[i];
+	if (!l->rank) return;
+	low_product(b, m, x, x_rows, l->a, 1, m->hidden[i], 0, l->scale);
+	if (l->db.data) moe_weights(b, m, (float *)l->db.data, l->b.rows / m->a.experts, l->rank, dy, dy_rows, m->hidden[i], NULL);
+	if (l->da.data) moe_weights(b, m, (float *)l->da.data, l->rank, l->a.cols, m->dhidden[i], NULL, x, x_rows);
+}
+
 CUDA_API void K(experts_backward)(struct backend *b, const struct experts_args *a)
 {
 	struct moe_launch m = moe_launch(a);
@@ -165,6 +230,7 @@ CUDA_API void K(experts_backward)(struct backend *b, const struct experts_args *
 	const float *dout = (const float *)a->dout.data, *x = (const float *)a->x.data;
 	struct product da = moe_rows(&m, dout, m.width, m.token, a->down, 0, m.du, m.inner);
 	K(product_run)(b, &da);
+	low_backward(b, &m, EXPERTS_DOWN, dout, m.token, m.du);
 	LAUNCH(b, moe_slopes, cuda_blocks(m.rows * 16, THREADS), 1, 1, THREADS, m);
 	if (a->dx.data) {
 		struct product gate = moe_rows(&m, m.dg, m.inner, NULL, a->gate, 0, m.y, m.width);
@@ -172,9 +238,14 @@ CUDA_API void K(experts_backward)(struct backend *b, const struct experts_args *
 		up.add = 1;
 		K(product_run)(b, &gate);
 		K(product_run)(b, &up);
-		LAUNCH(b, moe_scatter, cuda_blocks(a->x.rows * m.width, THREADS), 1, 1, THREADS, m);
 	}
+	low_backward(b, &m, EXPERTS_GATE, m.dg, NULL, a->dx.data ? m.y : NULL);
+	low_backward(b, &m, EXPERTS_UP, m.du, NULL, a->dx.data ? m.y : NULL);
+	if (a->dx.data) LAUNCH(b, moe_scatter, cuda_blocks(a->x.rows * m.width, THREADS), 1, 1, THREADS, m);
 	if (a->dgate.data) moe_weights(b, &m, (float *)a->dgate.data, m.inner, m.width, m.dg, NULL, x, m.token);
 	if (a->dup.data) moe_weights(b, &m, (float *)a->dup.data, m.inner, m.width, m.du, NULL, x, m.token);
 	if (a->ddown.data) moe_weights(b, &m, (float *)a->ddown.data, m.width, m.inner, dout, m.token, m.act, NULL);
+	low_weights(b, &m, EXPERTS_GATE, m.dg, NULL, x, m.token);
+	low_weights(b, &m, EXPERTS_UP, m.du, NULL, x, m.token);
+	low_weights(b, &m, EXPERTS_DOWN, dout, m.token, m.act, NULL);
 }

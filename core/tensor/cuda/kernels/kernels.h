@@ -30,6 +30,7 @@ CUDA_API void K(swiglu_forward)(struct backend *, const struct swiglu_args *);
 CUDA_API void K(swiglu_backward)(struct backend *, const struct swiglu_args *);
 CUDA_API void K(gelu_forward)(struct backend *, const struct gelu_args *);
 CUDA_API void K(gelu_backward)(struct backend *, const struct gelu_args *);
+CUDA_API void K(dropout)(struct backend *, const struct dropout_args *);
 CUDA_API void K(columns)(struct backend *, const struct columns_args *);
 CUDA_API void K(head_forward)(struct backend *, const struct head_args *);
 CUDA_API void K(head_backward)(struct backend *, const struct head_args *);

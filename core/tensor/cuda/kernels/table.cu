@@ -33,6 +33,7 @@ CUDA_API void K(cuda_table)(struct ops *t)
 	t->swiglu_backward = K(swiglu_backward);
 	t->gelu_forward = K(gelu_forward);
 	t->gelu_backward = K(gelu_backward);
+	t->dropout = K(dropout);
 	t->columns = K(columns);
 	t->head_forward = K(head_forward);
 	t->head_backward = K(head_backward);
