@@ -51,6 +51,7 @@ int bench_loop_open(struct bench_loop **out, const struct config *c, struct back
 	model_init(l->policy, 1);
 	model_init(l->reference, 1);
 	TRY(learner_open(&l->learner, &l->config, l->policy, l->reference, l->task->end_token, e));
+	TRY(learner_prepare_memory(l->learner, l->task->longest_prompt, e));
 	limits_model(&l->policy_cost, l->policy);
 	limits_model(&l->reference_cost, l->reference);
 	if (l->learner->critic) limits_model(&l->critic_cost, l->learner->critic);

@@ -5,7 +5,8 @@
  * is small beside that: messages, records, the tokenizer, the program. */
 #include "app/memory.h"
 
-#include "policy/batch.h"
+#include "policy/generate.h"
+#include "ppo/learner.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -32,37 +33,49 @@ static double parameter_bytes(struct shape s, int heads)
 	return bytes;
 }
 
-/* Sizes of the largest batch of n groups. */
-struct batch_size {
-	int64_t rows, pages, outs;
-};
-
-static struct batch_size batch_of(const struct session *s, int64_t n)
-{
-	int64_t prompt = s->task->longest_prompt, group = s->config.rollout.group_size, more = s->config.rollout.max_new_tokens;
-	int64_t shared = prompt / KV_PAGE, own = (prompt + more + KV_PAGE - 1) / KV_PAGE - shared;
-	return (struct batch_size){n * (prompt + group * more), n * (shared + 1 + group * own), n * group * more};
-}
-
 static struct row learner_row(const struct session *s, const struct shape *shape, int cpu)
 {
 	const struct config *c = &s->config;
 	struct row r = {.what = "learner", .times = 1};
 	int head = !strcmp(c->ppo.critic, "head") ? HEAD_SCALAR : 0, critic = !strcmp(c->ppo.critic, "separate");
-	int64_t groups = c->ppo.micro_batch < c->ppo.gradient_block ? c->ppo.micro_batch : c->ppo.gradient_block;
-	struct batch_size b = batch_of(s, groups < c->ppo.prompts ? groups : c->ppo.prompts);
+	int truncates = c->rollout.top_k > 0 || c->rollout.top_p < 1;
+	struct batch_sizes b = learner_largest_batch(c, s->task->longest_prompt);
 	double policy = parameter_bytes(*shape, HEAD_LM | head), reference = parameter_bytes(*shape, HEAD_LM), value = critic ? parameter_bytes(*shape, HEAD_SCALAR) : 0;
 	double behaviour = c->ppo.lag > 0 ? policy : 0;
-	r.weights = policy + reference + value + behaviour + policy; /* and once more while a file is read or written */
+	r.weights = policy + reference + value + behaviour + (cpu ? policy : 0); /* on the host once more while a file is read or written */
 	r.optimiser = 4 * (policy + value);
 	r.packed = cpu ? 2 * (policy + value) + reference + behaviour : 0;
 	struct shape only = *shape;
 	only.heads_kind = HEAD_LM | head;
 	int keep = c->run.recompute ? ACTIVATIONS_AGAIN : ACTIVATIONS_KEEP;
-	r.activations = (double)activations_plan(&only, keep, b.rows, b.pages, b.outs) + (double)activations_plan(&only, 0, b.rows, b.pages, b.outs);
+	struct ops_sizes o = activations_operations(&only, keep, &b, truncates);
+	o.parameters = (int64_t)(policy / 4);
+	r.activations = (double)activations_plan(&only, keep, b.rows, b.pages, b.outs) + (double)activations_plan(&only, 0, b.rows, b.pages, b.outs) +
+			(double)backend_scratch(s->backend, &o);
 	if (behaviour > 0) r.activations += (double)activations_plan(&only, 0, b.rows, b.pages, b.outs);
 	only.heads_kind = HEAD_SCALAR;
 	if (critic) r.activations += (double)activations_plan(&only, keep, b.rows, b.pages, b.outs);
+	return r;
+}
+
+/* What a generator of such options takes. */
+static void add_generator(struct row *r, const struct session *s, const struct shape *shape, const struct generate_options *o)
+{
+	struct generate_bytes b;
+	struct shape only = *shape;
+	only.heads_kind = HEAD_LM;
+	generate_plan(&only, s->backend, o, &b);
+	r->activations += (double)b.activations;
+	r->cache += (double)b.cache;
+}
+
+/* The learner's own generator, while it measures the policy on held-out prompts. */
+static struct row evaluation_row(const struct session *s, const struct shape *shape)
+{
+	struct row r = {.what = "evaluation", .times = 1};
+	struct generate_options o;
+	session_pass_rate_options(s, 1, &o);
+	if (task_verifiable(s->task) && s->task->prompts[TASK_HELDOUT]) add_generator(&r, s, shape, &o);
 	return r;
 }
 
@@ -70,16 +83,12 @@ static struct row worker_row(const struct session *s, const struct shape *shape,
 {
 	const struct config *c = &s->config;
 	struct row r = {.what = "worker", .times = c->run.workers};
-	struct shape only = *shape;
-	int64_t prompt = s->task->longest_prompt, most = c->rollout.batch_groups * c->rollout.group_size, prefill = c->rollout.batch_groups * prompt;
-	int64_t stride = (prompt + c->rollout.max_new_tokens + KV_PAGE - 1) / KV_PAGE + 1;
-	double pages = (double)c->rollout.batch_groups * (double)stride * (double)(c->rollout.group_size + 1);
-	only.heads_kind = HEAD_LM;
-	double weights = parameter_bytes(only, HEAD_LM);
-	r.weights = 2 * weights; /* once more while a version is read */
+	struct generate_options o;
+	double weights = parameter_bytes(*shape, HEAD_LM);
+	r.weights = cpu ? 2 * weights : weights;
 	r.packed = cpu ? weights : 0;
-	r.activations = (double)activations_plan(&only, 0, most > prefill ? most : prefill, 0, most) + 4.0 * (double)most * (double)shape->vocab;
-	r.cache = 4.0 * pages * (double)(shape->layers * shape->kv_heads * (shape->head_dim + shape->value_dim) * KV_PAGE);
+	session_generation(s, &o);
+	add_generator(&r, s, shape, &o);
 	return r;
 }
 
@@ -107,19 +116,19 @@ static void print_row(FILE *f, const struct row *r)
 int memory_check(const struct session *s, FILE *f, struct err *e)
 {
 	struct shape shape;
-	int rc = session_shape(s, HEAD_LM, &shape, e), cpu = !strncmp(backend_ops(s->backend)->name, "cpu", 3);
+	size_t left = 0, total = 0;
+	int rc = session_shape(s, HEAD_LM, &shape, e), cpu = !backend_memory(s->backend, &left, &total);
 	if (rc < 0) return rc;
-	struct row rows[2] = {learner_row(s, &shape, cpu), worker_row(s, &shape, cpu)};
-	double need = 0, have = machine_bytes(), gib = 1024.0 * 1048576.0;
+	struct row rows[3] = {learner_row(s, &shape, cpu), evaluation_row(s, &shape), worker_row(s, &shape, cpu)};
+	double need = 0, have = cpu ? machine_bytes() : (double)left, gib = 1024.0 * 1048576.0;
 	fprintf(f, "%-20s %10s %10s %10s %12s %10s %10s\n", "memory, MiB", "weights", "optimiser", "packed", "activations", "cache", "sum");
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		print_row(f, &rows[i]);
 		need += sum(&rows[i]) * (double)rows[i].times;
 	}
-	if (!cpu) return 0; /* a device says itself when it is full, and what is on it is not taken from the machine */
-	fprintf(f, "%-20s %10.1f of %.1f\n", "together, at most", need / 1048576.0, have / 1048576.0);
+	fprintf(f, "%-20s %10.1f of %.1f%s\n", "together, at most", need / 1048576.0, have / 1048576.0, cpu ? "" : " free on the device");
 	if (need <= have) return 0;
-	return err_set(e, ERR_MEMORY, "this run needs up to %.1f GiB, the machine has %.1f: lower ppo.micro_batch (activations of the learner, %.1f GiB; "
-		       "run.recompute: true needs less), rollout.batch_groups (cache of a worker, %.1f GiB), rollout.max_new_tokens, run.workers, or take a smaller model", need / gib, have / gib,
-		       rows[0].activations / gib, rows[1].cache / gib);
+	return err_set(e, ERR_MEMORY, "this run needs up to %.1f GiB, the %s: lower ppo.micro_batch (activations of the learner, %.1f GiB; "
+		       "run.recompute: true needs less), rollout.batch_groups (cache of a worker, %.1f GiB), rollout.max_new_tokens, run.workers, or take a smaller model",
+		       need / gib, cpu ? "machine has less" : "device has less free", rows[0].activations / gib, rows[2].cache / gib);
 }

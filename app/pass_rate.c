@@ -39,19 +39,32 @@ static void wilson(struct pass_rate *p)
 	p->reward /= n;
 }
 
+static uint32_t prompts_measured(const struct session *s)
+{
+	uint32_t n = s->task->prompts[TASK_HELDOUT];
+	return s->config.eval.tasks > 0 && (uint32_t)s->config.eval.tasks < n ? (uint32_t)s->config.eval.tasks : n;
+}
+
+void session_pass_rate_options(const struct session *s, int completions, struct generate_options *o)
+{
+	int n = (int)prompts_measured(s);
+	session_generation(s, o);
+	/* as many sequences at once as a worker has, so that memory for a worker is memory for this */
+	int most = o->batch_groups * o->completions < 320 ? o->batch_groups * o->completions : 320;
+	o->purpose = RNG_EVAL;
+	o->completions = completions;
+	o->batch_groups = most / completions < n ? most / completions : n;
+	if (o->batch_groups < 1) o->batch_groups = 1;
+	if (completions == 1) o->sampling = (struct sampling){0.0f, 1.0f, 0};
+}
+
 static int measure(struct session *s, const struct model *m, int completions, struct pass_rate *out, struct err *e)
 {
 	*out = (struct pass_rate){0};
-	uint32_t n = s->task->prompts[TASK_HELDOUT];
-	if (s->config.eval.tasks > 0 && (uint32_t)s->config.eval.tasks < n) n = (uint32_t)s->config.eval.tasks;
+	uint32_t n = prompts_measured(s);
 	if (!task_verifiable(s->task) || n == 0) return 0;
 	struct generate_options o;
-	session_generation(s, &o);
-	o.purpose = RNG_EVAL;
-	o.completions = completions;
-	o.batch_groups = 320 / completions;
-	if (o.batch_groups < 1) o.batch_groups = 1;
-	if (completions == 1) o.sampling = (struct sampling){0.0f, 1.0f, 0};
+	session_pass_rate_options(s, completions, &o);
 	struct generator *g = NULL;
 	struct generate_request *r = calloc(n, sizeof *r);
 	CHECK(r, "out of memory for %u prompts", n);

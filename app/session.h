@@ -73,6 +73,9 @@ void session_endpoint(const struct session *s, const char *role, char out[256]);
 /* Options of a generator for this task and configuration. */
 void session_generation(const struct session *s, struct generate_options *o);
 
+/* Options of the generator that measures pass rates, of so many completions a prompt. */
+void session_pass_rate_options(const struct session *s, int completions, struct generate_options *o);
+
 /* Greedy pass rate over held-out prompts (eval.tasks of them; 0: all). */
 struct pass_rate {
 	int64_t passed, n;

@@ -222,6 +222,7 @@ int stage_learner(const struct stage_options *o, struct err *e)
 	TRY(session_open(&t.s, &so, e));
 	TRY(memory_check(&t.s, stderr, e));
 	TRY(open_models(&t, e));
+	TRY(learner_prepare_memory(t.learner, t.s.task->longest_prompt, e));
 	TRY(open_server(&t, e));
 	if (t.s.config.reward.live) TRY(live_open(&t.live, &t.s, e));
 	fprintf(stderr, "ppo: %lld steps of %lld prompts × %lld completions, %s, %d threads, workers at %s\n", (long long)t.s.config.ppo.steps,

@@ -23,6 +23,7 @@ static void release(struct activations *a)
 	for (int i = 0; i < a->owned_count; i++) a->model->ops->release(a->model->backend, a->owned[i]);
 	a->owned_count = 0;
 	a->bytes = 0;
+	a->cap_rows = a->cap_pages = a->cap_outs = 0;
 }
 
 void activations_close(struct activations *a)
@@ -46,9 +47,11 @@ static void *get(struct activations *a, int64_t count)
 		a->bytes += bytes;
 		return NULL;
 	}
-	void *p = a->model->ops->alloc(a->model->backend, bytes);
-	CHECK(p, "out of memory: activations need %zu bytes more than the %zu already taken; lower ppo.micro_batch, sft.batch or rollout.batch_groups%s",
-	      bytes, a->bytes, backend_shortage(a->model->backend));
+	void *p = a->missing ? NULL : a->model->ops->alloc(a->model->backend, bytes);
+	if (!p) {
+		a->missing += bytes;
+		return NULL;
+	}
 	if (a->owned_count == a->owned_cap) {
 		a->owned_cap = a->owned_cap ? a->owned_cap * 2 : 64;
 		a->owned = realloc(a->owned, (size_t)a->owned_cap * sizeof *a->owned);
@@ -127,16 +130,9 @@ static void backward_buffers(struct activations *a, int64_t t, int64_t pages, in
 	a->dlogprob = get(a, n), a->dentropy = get(a, n), a->dvalue = get(a, n);
 }
 
-void activations_reserve(struct activations *a, int64_t rows, int64_t pages, int64_t outs)
+static void buffers(struct activations *a)
 {
-	if (rows <= a->cap_rows && pages <= a->cap_pages && outs <= a->cap_outs) return;
 	const struct shape *s = &a->model->shape;
-	release(a);
-	backend_purpose(a->model->backend, a->keep ? "activations in training" : "activations in generation and scoring");
-	/* an eighth of slack, so that batches of similar size settle at once */
-	if (rows > a->cap_rows) a->cap_rows = rows + rows / 8;
-	if (pages > a->cap_pages) a->cap_pages = pages + pages / 8;
-	if (outs > a->cap_outs) a->cap_outs = outs + outs / 8;
 	int64_t t = a->cap_rows, n = a->cap_outs;
 	memset(a->layer, 0, (size_t)s->layers * sizeof *a->layer);
 	for (int64_t l = 0; l < s->layers; l++) {
@@ -160,6 +156,53 @@ void activations_reserve(struct activations *a, int64_t rows, int64_t pages, int
 	if (s->heads_kind & HEAD_LM) a->head_work = get(a, a->head_rows * s->vocab);
 	a->logprob = get(a, n), a->entropy = get(a, n), a->value = get(a, n);
 	if (a->keep) backward_buffers(a, t, a->cap_pages, n);
+}
+
+/* `need`, and when it is more than what there was, an eighth of slack, so that batches of similar size settle at once. */
+static int64_t room(int64_t cap, int64_t need)
+{
+	if (need <= cap) return cap;
+	return cap ? need + need / 8 : need;
+}
+
+static int reserve(struct activations *a, int64_t rows, int64_t pages, int64_t outs, struct err *e)
+{
+	if (rows <= a->cap_rows && pages <= a->cap_pages && outs <= a->cap_outs) return 0;
+	int64_t most[] = {room(a->cap_rows, rows), room(a->cap_pages, pages), room(a->cap_outs, outs)};
+	release(a);
+	backend_purpose(a->model->backend, a->keep ? "activations in training" : "activations in generation and scoring");
+	a->cap_rows = most[0], a->cap_pages = most[1], a->cap_outs = most[2];
+	buffers(a);
+	if (!a->missing) return 0;
+	int rc = err_set(e, ERR_MEMORY, "out of memory: activations of %lld rows need %.1f MiB, %.1f of them are not there; lower ppo.micro_batch, sft.batch or rollout.batch_groups%s",
+			 (long long)rows, (double)(a->bytes + a->missing) / 1048576.0, (double)a->missing / 1048576.0, backend_shortage(a->model->backend));
+	release(a);
+	a->missing = 0;
+	return rc;
+}
+
+void activations_reserve(struct activations *a, int64_t rows, int64_t pages, int64_t outs)
+{
+	struct err e;
+	CHECK(reserve(a, rows, pages, outs, &e) == 0, "%s", e.msg);
+}
+
+struct ops_sizes activations_operations(const struct shape *s, int keep, const struct batch_sizes *z, int truncates)
+{
+	return (struct ops_sizes){.rows = z->rows, .outs = z->outs, .sets = z->sets, .width = s->width, .expert_width = s->expert_width, .heads = s->heads,
+				  .dk = s->head_dim, .dv = s->value_dim, .vocab = s->heads_kind & HEAD_LM ? s->vocab : 0, .table_stride = z->stride,
+				  .truncates = truncates && s->heads_kind & HEAD_LM, .backward = keep != 0};
+}
+
+int activations_prepare(struct activations *a, const struct batch_sizes *z, int cache, int truncates, struct err *e)
+{
+	const struct model *m = a->model;
+	struct ops_sizes o = activations_operations(&m->shape, a->keep, z, truncates);
+	int rc = reserve(a, z->rows, cache ? 0 : z->pages, z->outs, e);
+	if (rc < 0) return rc;
+	if (m->ops->reserve(m->backend, &o) == 0) return 0;
+	return err_set(e, ERR_MEMORY, "out of memory for what operations on %lld rows work in; lower ppo.micro_batch or rollout.batch_groups%s", (long long)z->rows,
+		       backend_shortage(m->backend));
 }
 
 const int32_t *activations_experts(const struct activations *a, int64_t moe)

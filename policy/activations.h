@@ -24,6 +24,7 @@ struct layer_acts {
 struct activations {
 	const struct model *model;
 	int keep, plan; /* plan: counted, not allocated */
+	size_t missing; /* bytes that the backend did not have */
 	int64_t cap_rows, cap_pages, cap_outs;
 	size_t bytes;
 	void **owned;       /* allocations */
@@ -43,7 +44,7 @@ struct activations {
 		*balance, *dspare, *dfused, *dwidened, *dlatent, *dlatent_n, *dquery, *dquery_n;
 };
 
-/* Buffers for a batch of this size. */
+/* Buffers for a batch of this size: the first time exactly these, later with slack. */
 void activations_reserve(struct activations *, int64_t rows, int64_t pages, int64_t outs);
 
 #endif

@@ -17,52 +17,49 @@ static int32_t *grow(int32_t *p, int64_t n)
 	return p;
 }
 
-static void device_array(struct backend *backend, int32_t **p, int64_t n)
-{
-	const struct ops *o = backend_ops(backend);
-	if (*p) o->release(backend, *p);
-	*p = o->alloc(backend, (size_t)n * sizeof **p);
-	CHECK(*p, "out of device memory for a batch of %lld items", (long long)n);
-}
-
-/* The next capacity for `need` items. */
+/* The next capacity for `need` items: the first as asked, since it may be a plan, then with slack. */
 static int64_t room(int64_t cap, int64_t need)
 {
-	int64_t n = cap ? cap : 256;
+	int64_t n = cap ? cap : need;
 	while (n < need) n = n * 3 / 2 + 16;
 	return n;
 }
 
+static int reserve_block(struct batch *b, struct err *e)
+{
+	const struct ops *o = backend_ops(b->backend);
+	int64_t need = 3 * b->cap_rows + b->cap_seqs * b->cap_stride + 3 * b->cap_writes + 3 * b->cap_outs;
+	if (need <= b->cap_block) return 0;
+	if (b->block) o->release(b->backend, b->block);
+	b->cap_block = 0;
+	backend_purpose(b->backend, "rows of a batch");
+	b->block = o->alloc(b->backend, (size_t)need * sizeof *b->block);
+	if (!b->block) return err_set(e, ERR_MEMORY, "out of memory for a batch of %lld rows%s", (long long)b->cap_rows, backend_shortage(b->backend));
+	b->stage = grow(b->stage, need);
+	b->cap_block = need;
+	return 0;
+}
+
 void batch_reserve(struct batch *b, int64_t rows, int64_t seqs, int64_t writes, int64_t outs, int64_t sets)
 {
-	struct batch_arrays *h = &b->host, *d = &b->device;
+	struct batch_arrays *h = &b->host;
 	if (rows > b->cap_rows) {
 		b->cap_rows = room(b->cap_rows, rows);
 		h->ids = grow(h->ids, b->cap_rows), h->pos = grow(h->pos, b->cap_rows), h->seq = grow(h->seq, b->cap_rows);
-		device_array(b->backend, &d->ids, b->cap_rows);
-		device_array(b->backend, &d->pos, b->cap_rows);
-		device_array(b->backend, &d->seq, b->cap_rows);
 	}
 	if (seqs > b->cap_seqs || b->stride > b->cap_stride) {
-		b->cap_seqs = room(b->cap_seqs, seqs);
+		if (seqs > b->cap_seqs) b->cap_seqs = room(b->cap_seqs, seqs);
 		if (b->stride > b->cap_stride) b->cap_stride = b->stride;
-		h->tables = grow(h->tables, b->cap_seqs * b->cap_stride);
-		device_array(b->backend, &d->tables, b->cap_seqs * b->cap_stride);
+		if (b->cap_seqs > 0) h->tables = grow(h->tables, b->cap_seqs * b->cap_stride);
 	}
 	if (writes > b->cap_writes) {
 		b->cap_writes = room(b->cap_writes, writes);
 		h->write_row = grow(h->write_row, b->cap_writes), h->write_page = grow(h->write_page, b->cap_writes);
 		h->write_slot = grow(h->write_slot, b->cap_writes);
-		device_array(b->backend, &d->write_row, b->cap_writes);
-		device_array(b->backend, &d->write_page, b->cap_writes);
-		device_array(b->backend, &d->write_slot, b->cap_writes);
 	}
 	if (outs > b->cap_outs) {
 		b->cap_outs = room(b->cap_outs, outs);
 		h->out_row = grow(h->out_row, b->cap_outs), h->target = grow(h->target, b->cap_outs), h->forbidden = grow(h->forbidden, b->cap_outs);
-		device_array(b->backend, &d->out_row, b->cap_outs);
-		device_array(b->backend, &d->target, b->cap_outs);
-		device_array(b->backend, &d->forbidden, b->cap_outs);
 	}
 	if (sets + 1 > b->cap_sets) {
 		b->cap_sets = room(b->cap_sets, sets + 1);
@@ -71,15 +68,30 @@ void batch_reserve(struct batch *b, int64_t rows, int64_t seqs, int64_t writes, 
 	}
 }
 
+struct batch_sizes batch_most(int64_t groups, int64_t prompt, int64_t completions, int64_t response)
+{
+	/* a completion's own pages: most when its prompt ends at the end of a page, never more than the whole sequence has */
+	int64_t own = (response + 2 * (KV_PAGE - 1)) / KV_PAGE, whole = (prompt + response + KV_PAGE - 1) / KV_PAGE;
+	int64_t rows = groups * (prompt + completions * response);
+	return (struct batch_sizes){.rows = rows, .seqs = groups * (completions + 1), .stride = (prompt + response) / KV_PAGE + 1,
+				    .writes = rows + groups * completions * (KV_PAGE - 1), .outs = groups * (prompt + completions * (response + 1)),
+				    .pages = groups * (prompt / KV_PAGE + 1 + completions * (own < whole ? own : whole)), .sets = groups};
+}
+
+int batch_plan(struct batch *b, const struct batch_sizes *s, struct err *e)
+{
+	batch_reset(b, s->stride);
+	batch_reserve(b, s->rows, s->seqs, s->writes, s->outs, s->sets);
+	return reserve_block(b, e);
+}
+
 void batch_close(struct batch *b)
 {
 	if (!b || !b->backend) return;
-	const struct ops *o = backend_ops(b->backend);
-	int32_t *const *h = (int32_t *const *)&b->host, *const *d = (int32_t *const *)&b->device;
-	for (size_t i = 0; i < sizeof b->host / sizeof(int32_t *); i++) {
-		free(h[i]);
-		if (d[i]) o->release(b->backend, d[i]);
-	}
+	int32_t *const *h = (int32_t *const *)&b->host;
+	for (size_t i = 0; i < sizeof b->host / sizeof(int32_t *); i++) free(h[i]);
+	if (b->block) backend_ops(b->backend)->release(b->backend, b->block);
+	free(b->stage);
 	free(b->set_rows);
 	memset(b, 0, sizeof *b);
 }
@@ -89,7 +101,7 @@ void batch_reset(struct batch *b, int64_t stride)
 	b->rows = b->seqs = b->writes = b->outs = b->pages = b->sets = 0;
 	b->any_forbidden = 0;
 	b->stride = stride;
-	batch_reserve(b, 1, 1, 1, 1, 1);
+	if (b->cap_sets == 0) batch_reserve(b, 0, 0, 0, 0, 1);
 	b->set_rows[0] = 0;
 }
 
@@ -164,14 +176,19 @@ void batch_add(struct batch *b, const int32_t *tokens, int64_t prompt, const uin
 
 void batch_upload(struct batch *b)
 {
-	const struct ops *o = backend_ops(b->backend);
-	const struct { int32_t *to, *from; int64_t n; } copy[] = {
-		{b->device.ids, b->host.ids, b->rows}, {b->device.pos, b->host.pos, b->rows}, {b->device.seq, b->host.seq, b->rows},
-		{b->device.tables, b->host.tables, b->seqs * b->stride}, {b->device.write_row, b->host.write_row, b->writes},
-		{b->device.write_page, b->host.write_page, b->writes}, {b->device.write_slot, b->host.write_slot, b->writes},
-		{b->device.out_row, b->host.out_row, b->outs}, {b->device.target, b->host.target, b->outs},
-		{b->device.forbidden, b->host.forbidden, b->outs},
+	const struct batch_arrays *h = &b->host;
+	struct batch_arrays *d = &b->device;
+	const struct { int32_t **to, *from; int64_t n; } part[] = {
+		{&d->ids, h->ids, b->rows}, {&d->pos, h->pos, b->rows}, {&d->seq, h->seq, b->rows}, {&d->tables, h->tables, b->seqs * b->stride},
+		{&d->write_row, h->write_row, b->writes}, {&d->write_page, h->write_page, b->writes}, {&d->write_slot, h->write_slot, b->writes},
+		{&d->out_row, h->out_row, b->outs}, {&d->target, h->target, b->outs}, {&d->forbidden, h->forbidden, b->outs},
 	};
-	for (size_t i = 0; i < sizeof copy / sizeof *copy; i++)
-		if (copy[i].n) o->upload(b->backend, copy[i].to, copy[i].from, (size_t)copy[i].n * sizeof(int32_t));
+	struct err e;
+	int64_t at = 0;
+	CHECK(reserve_block(b, &e) == 0, "%s", e.msg);
+	for (size_t i = 0; i < sizeof part / sizeof *part; at += part[i++].n) {
+		if (part[i].n) memcpy(b->stage + at, part[i].from, (size_t)part[i].n * sizeof(int32_t));
+		*part[i].to = b->block + at;
+	}
+	if (at) backend_ops(b->backend)->upload(b->backend, b->block, b->stage, (size_t)at * sizeof(int32_t));
 }

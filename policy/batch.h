@@ -7,7 +7,8 @@
  * completion's keys are laid out exactly as if it stood alone.
  *
  * A batch is built in host arrays of this struct and then lives in backend
- * memory (batch_upload). Arrays grow to the largest batch seen and stay. */
+ * memory (batch_upload). Arrays are planned (batch_plan), or grow to the largest
+ * batch seen, and stay. */
 #ifndef TENFOLD_POLICY_BATCH_H
 #define TENFOLD_POLICY_BATCH_H
 
@@ -26,8 +27,16 @@ struct batch {
 	int64_t rows, seqs, stride, writes, outs, pages, sets;
 	int64_t cap_rows, cap_seqs, cap_stride, cap_writes, cap_outs, cap_sets;
 	int64_t *set_rows;      /* host, [sets+1] */
-	struct batch_arrays host, device;
+	struct batch_arrays host, device; /* device: parts of the block below, after batch_upload */
+	int32_t *block;         /* backend, [cap_block] */
+	int32_t *stage;         /* host, [cap_block]: what goes up, in one piece */
+	int64_t cap_block;
 	int any_forbidden;
+};
+
+/* How large a batch can become. */
+struct batch_sizes {
+	int64_t rows, seqs, stride, writes, outs, pages, sets;
 };
 
 enum batch_flags {
@@ -45,7 +54,12 @@ void batch_reset(struct batch *b, int64_t stride);
  * after_below keeps its last row too and gets one more out there, with target -1 (the state after the end). */
 void batch_add(struct batch *b, const int32_t *tokens, int64_t prompt_tokens, const uint32_t *length, int64_t completions, int flags,
 	       int32_t end_token, int64_t min_new, int64_t after_below);
+/* Sends it to the backend, in one transfer. */
 void batch_upload(struct batch *b);
+/* The largest batch of `groups` groups with prompts and responses up to these lengths, whatever the flags. */
+struct batch_sizes batch_most(int64_t groups, int64_t prompt, int64_t completions, int64_t response);
+/* Room for batches up to these sizes, so that none takes memory later. ERR_MEMORY. */
+int batch_plan(struct batch *b, const struct batch_sizes *, struct err *e);
 /* Room for at least these (contents kept); used by the generator, which fills the arrays itself. */
 void batch_reserve(struct batch *b, int64_t rows, int64_t seqs, int64_t writes, int64_t outs, int64_t sets);
 

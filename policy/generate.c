@@ -74,6 +74,56 @@ static void flights_build(struct generator *g)
 	}
 }
 
+static int64_t stride_of(const struct generate_options *o)
+{
+	return (o->max_prompt + o->max_new + KV_PAGE - 1) / KV_PAGE + 1;
+}
+
+static int64_t pages_of(const struct generate_options *o)
+{
+	return (int64_t)o->batch_groups * stride_of(o) * (o->completions + 1);
+}
+
+/* The largest pass: prompts that enter, or completions under way. */
+static struct batch_sizes largest_pass(const struct generate_options *o)
+{
+	int64_t group = o->max_prompt > o->completions ? o->max_prompt : o->completions, rows = o->batch_groups * group;
+	int64_t outs = (int64_t)o->batch_groups * o->completions;
+	return (struct batch_sizes){.rows = rows, .seqs = outs, .stride = stride_of(o), .writes = rows, .outs = outs, .sets = 1};
+}
+
+static int truncates(const struct generate_options *o)
+{
+	return o->sampling.top_k > 0 || o->sampling.top_p < 1;
+}
+
+void generate_plan(const struct shape *s, struct backend *b, const struct generate_options *o, struct generate_bytes *out)
+{
+	struct batch_sizes most = largest_pass(o);
+	struct ops_sizes ops = activations_operations(s, 0, &most, truncates(o));
+	out->activations = activations_plan(s, 0, most.rows, 0, most.outs) + (size_t)(most.outs * s->vocab) * 4 + backend_scratch(b, &ops);
+	out->cache = (size_t)(pages_of(o) * s->layers * s->kv_heads * (s->head_dim + s->value_dim) * KV_PAGE) * 4;
+}
+
+/* What a pass samples into. */
+static int open_outs(struct generator *g, int64_t rows, struct err *e)
+{
+	const struct model *m = g->m;
+	backend_purpose(m->backend, "logits in generation");
+	g->logits = m->ops->alloc(m->backend, (size_t)(rows * m->shape.vocab) * 4);
+	g->uniform = m->ops->alloc(m->backend, (size_t)rows * 4);
+	g->logprob = m->ops->alloc(m->backend, (size_t)rows * 4);
+	g->token = m->ops->alloc(m->backend, (size_t)rows * 4);
+	if (!g->logits || !g->uniform || !g->logprob || !g->token)
+		return err_set(e, ERR_MEMORY, "out of memory for %lld rows of logits; lower rollout.batch_groups%s", (long long)rows, backend_shortage(m->backend));
+	g->host_uniform = arena_must(g->arena, (size_t)rows, 4);
+	g->host_logprob = arena_must(g->arena, (size_t)rows, 4);
+	g->host_token = arena_must(g->arena, (size_t)rows, 4);
+	g->out_of = arena_must(g->arena, (size_t)rows, sizeof *g->out_of);
+	g->out_flight = arena_must(g->arena, (size_t)rows, sizeof *g->out_flight);
+	return 0;
+}
+
 int generator_open(struct generator **out, const struct model *m, const struct generate_options *o, struct err *e)
 {
 	*out = NULL;
@@ -83,37 +133,28 @@ int generator_open(struct generator **out, const struct model *m, const struct g
 			       o->max_new, (long long)m->shape.max_positions);
 	struct generator *g = calloc(1, sizeof *g);
 	CHECK(g, "out of memory for a generator");
+	struct batch_sizes most = largest_pass(o);
+	int64_t pages = pages_of(o);
+	int rc = 0;
 	g->m = m;
 	g->o = *o;
 	g->arena = arena_open(0);
 	g->scratch = arena_open(0);
-	g->stride = (o->max_prompt + o->max_new + KV_PAGE - 1) / KV_PAGE + 1;
-	int64_t rows = (int64_t)o->batch_groups * o->completions, pages = (int64_t)o->batch_groups * g->stride * (o->completions + 1);
-	int rc = kv_cache_open(&g->cache, m, pages, e);
-	if (rc < 0) {
-		generator_close(g);
-		return rc;
-	}
+	g->stride = stride_of(o);
 	g->acts = activations_open(m, 0);
 	batch_open(&g->batch, m->backend);
 	g->free_pages = arena_must(g->arena, (size_t)pages, sizeof *g->free_pages);
 	for (int64_t i = 0; i < pages; i++) g->free_pages[g->free_count++] = (int32_t)(pages - 1 - i);
 	flights_build(g);
-	const struct ops *ops = m->ops;
-	backend_purpose(m->backend, "logits in generation");
-	g->logits = ops->alloc(m->backend, (size_t)(rows * m->shape.vocab) * 4);
-	g->uniform = ops->alloc(m->backend, (size_t)rows * 4);
-	g->logprob = ops->alloc(m->backend, (size_t)rows * 4);
-	g->token = ops->alloc(m->backend, (size_t)rows * 4);
-	CHECK(g->logits && g->uniform && g->logprob && g->token, "out of memory for %lld rows of logits; lower rollout.batch_groups%s",
-	      (long long)rows, backend_shortage(m->backend));
-	g->host_uniform = arena_must(g->arena, (size_t)rows, 4);
-	g->host_logprob = arena_must(g->arena, (size_t)rows, 4);
-	g->host_token = arena_must(g->arena, (size_t)rows, 4);
-	g->out_of = arena_must(g->arena, (size_t)rows, sizeof *g->out_of);
-	g->out_flight = arena_must(g->arena, (size_t)rows, sizeof *g->out_flight);
+	TRY(kv_cache_open(&g->cache, m, pages, e));
+	TRY(activations_prepare(g->acts, &most, 1, truncates(o), e));
+	TRY(batch_plan(&g->batch, &most, e));
+	TRY(open_outs(g, most.outs, e));
 	*out = g;
 	return 0;
+out:
+	generator_close(g);
+	return rc;
 }
 
 void generator_close(struct generator *g)

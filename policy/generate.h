@@ -44,6 +44,12 @@ struct generate_request {
  * A negative return ends the generation with that code. */
 typedef int generate_sink(void *arg, const struct group *g, struct err *e);
 
+/* Bytes that a generator takes from a backend. */
+struct generate_bytes {
+	size_t activations, cache; /* what passes work in, logits included; keys and values */
+};
+void generate_plan(const struct shape *, struct backend *, const struct generate_options *, struct generate_bytes *out);
+
 struct generator;
 int generator_open(struct generator **out, const struct model *m, const struct generate_options *, struct err *e);
 void generator_close(struct generator *);

@@ -61,6 +61,11 @@ struct activations;
 struct activations *activations_open(const struct model *, int keep);
 void activations_close(struct activations *);
 size_t activations_bytes(const struct activations *);
+/* Takes the memory of the largest batch to come, and what operations on it work in, so that none is taken later. cache: the
+ * pages are a cache's. ERR_MEMORY, with a table of what has how much. */
+int activations_prepare(struct activations *, const struct batch_sizes *, int cache, int truncates, struct err *e);
+/* The operations of a model of this shape on batches up to this size. */
+struct ops_sizes activations_operations(const struct shape *, int keep, const struct batch_sizes *, int truncates);
 /* Bytes that activations of a model of this shape take for batches of this size. */
 size_t activations_plan(const struct shape *, int keep, int64_t rows, int64_t pages, int64_t outs);
 

@@ -25,6 +25,10 @@ int optimizer_open(struct optimizer **out, struct model *m, const struct config_
 				       4.0 * (double)bytes / 1048576.0, backend_shortage(m->backend));
 		}
 	}
+	if (m->ops->reserve(m->backend, &(struct ops_sizes){.parameters = m->learned->floats}) < 0) {
+		optimizer_close(o);
+		return err_set(e, ERR_MEMORY, "no memory to add up the squares of %lld parameters%s", (long long)m->learned->parameters, backend_shortage(m->backend));
+	}
 	*out = o;
 	return 0;
 }

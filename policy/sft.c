@@ -54,6 +54,15 @@ static void permuted(void *arg, int64_t i, struct sft_example *x)
 	*x = s->examples[s->order[i % s->count]];
 }
 
+static void host_room(struct sft *s, int64_t n)
+{
+	if (n <= s->room) return;
+	s->room = n + n / 4;
+	s->logprob = realloc(s->logprob, (size_t)s->room * sizeof *s->logprob);
+	s->dlogprob = realloc(s->dlogprob, (size_t)s->room * sizeof *s->dlogprob);
+	CHECK(s->logprob && s->dlogprob, "out of memory for %lld targets", (long long)n);
+}
+
 int sft_open_source(struct sft **out, struct model *m, const struct config_sft *c, const struct sft_source *source, struct err *e)
 {
 	*out = NULL;
@@ -74,6 +83,15 @@ int sft_open_source(struct sft **out, struct model *m, const struct config_sft *
 	}
 	s->acts = activations_open(m, 1);
 	batch_open(&s->batch, m->backend);
+	int64_t block = c->batch < SFT_BLOCK ? c->batch : SFT_BLOCK;
+	struct batch_sizes most = batch_most(block, source->longest, 1, 0);
+	rc = activations_prepare(s->acts, &most, 0, 0, e);
+	if (rc == 0) rc = batch_plan(&s->batch, &most, e);
+	if (rc < 0) {
+		sft_close(s);
+		return rc;
+	}
+	host_room(s, most.outs);
 	*out = s;
 	return 0;
 }
@@ -119,15 +137,6 @@ struct optimizer *sft_optimizer(struct sft *s)
 struct sft_state *sft_state(struct sft *s)
 {
 	return &s->state;
-}
-
-static void host_room(struct sft *s, int64_t n)
-{
-	if (n <= s->room) return;
-	s->room = n + n / 4;
-	s->logprob = realloc(s->logprob, (size_t)s->room * sizeof *s->logprob);
-	s->dlogprob = realloc(s->dlogprob, (size_t)s->room * sizeof *s->dlogprob);
-	CHECK(s->logprob && s->dlogprob, "out of memory for %lld targets", (long long)n);
 }
 
 static void add_example(struct sft *s, const struct sft_example *x, int flags)

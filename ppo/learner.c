@@ -82,6 +82,33 @@ static void work_room(struct learner_work *w, int64_t n)
 	CHECK(w->map, "out of memory for %lld tokens", (long long)n);
 }
 
+/* Groups computed together: nothing is gained by more than a block of the gradient, which is reduced alone. */
+static int64_t groups_at_once(const struct config_ppo *c)
+{
+	int64_t n = c->micro_batch < c->gradient_block ? c->micro_batch : c->gradient_block;
+	return n < c->prompts ? n : c->prompts;
+}
+
+struct batch_sizes learner_largest_batch(const struct config *c, int64_t longest_prompt)
+{
+	return batch_most(groups_at_once(&c->ppo), longest_prompt, c->rollout.group_size, c->rollout.max_new_tokens);
+}
+
+int learner_prepare_memory(struct learner *l, int64_t longest_prompt, struct err *e)
+{
+	struct learner_work *w = l->work;
+	struct batch_sizes most = learner_largest_batch(&l->config, longest_prompt);
+	int truncates = l->sampling.top_k > 0 || l->sampling.top_p < 1, rc = 0;
+	TRY(activations_prepare(w->policy, &most, 0, truncates, e));
+	TRY(activations_prepare(w->reference, &most, 0, 0, e));
+	if (w->critic) TRY(activations_prepare(w->critic, &most, 0, 0, e));
+	if (w->behaviour) TRY(activations_prepare(w->behaviour, &most, 0, truncates, e));
+	TRY(batch_plan(&w->batch, &most, e));
+	work_room(w, most.outs);
+out:
+	return rc;
+}
+
 void work_batch(struct learner *l, const uint32_t *index, int64_t n)
 {
 	struct learner_work *w = l->work;
@@ -170,7 +197,7 @@ static void evaluate_micro(struct learner *l, const uint32_t *index, int64_t n, 
 int learner_evaluate(struct learner *l, const struct group *groups, int64_t n, struct arena *arena, struct err *e)
 {
 	struct learner_work *w = l->work;
-	int64_t micro = l->config.ppo.micro_batch, worst = -1;
+	int64_t micro = groups_at_once(&l->config.ppo), worst = -1;
 	double entropy = 0, worst_diff = 0;
 	float worst_value = 0;
 	ppo_batch_open(&l->batch, &l->config, groups, n, arena);

@@ -8,6 +8,7 @@
 #ifndef TENFOLD_PPO_LEARNER_H
 #define TENFOLD_PPO_LEARNER_H
 
+#include "policy/batch.h"
 #include "policy/optimizer.h"
 #include "ppo/batch.h"
 #include "ppo/metrics.h"
@@ -47,6 +48,11 @@ struct learner {
  * copy of the policy's trunk with a zero head (learner_open_critic, which learner_open calls). */
 int learner_open(struct learner **out, const struct config *, struct model *policy, struct model *reference, int32_t end_token, struct err *);
 int learner_open_critic(struct learner *, struct err *);
+/* The largest batch of a step with prompts of up to longest_prompt tokens. */
+struct batch_sizes learner_largest_batch(const struct config *, int64_t longest_prompt);
+/* Takes all memory that steps with prompts of up to longest_prompt tokens need, before the first of them: a step takes none.
+ * ERR_MEMORY, with a table of what has how much. */
+int learner_prepare_memory(struct learner *, int64_t longest_prompt, struct err *);
 void learner_close(struct learner *);
 /* ppo.critic_init: reward. The critic becomes the reward model's first member (Stiennon et al. 2020, 2009.01325; Ouyang et
  * al. 2022, 2203.02155): trunk and head, the head scaled so that a value is weight · score, the score's part in the reward, where

@@ -35,6 +35,21 @@ int backend_limits(struct backend *b, struct backend_limits *out)
 	return b->limits ? b->limits(b, out) : 0;
 }
 
+uint64_t backend_allocations(const struct backend *b)
+{
+	return __atomic_load_n(&b->allocations, __ATOMIC_RELAXED);
+}
+
+int backend_memory(struct backend *b, size_t *left, size_t *total)
+{
+	return b->memory ? b->memory(b, left, total) : 0;
+}
+
+size_t backend_scratch(struct backend *b, const struct ops_sizes *s)
+{
+	return b->scratch ? b->scratch(b, s) : 0;
+}
+
 double backend_library_product(struct backend *b, int64_t m, int64_t n, int64_t k)
 {
 	return b->library ? b->library(b, m, n, k) : 0;

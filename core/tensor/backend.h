@@ -10,10 +10,18 @@ struct backend {
 	void (*close)(struct backend *);
 	int threads;
 	struct account *account; /* of a device's memory; NULL: none is kept */
+	uint64_t allocations;    /* counted by whoever allocates (backend_count), on any thread */
+	int (*memory)(struct backend *, size_t *left, size_t *total);       /* NULL: none of its own; then no scratch either */
+	size_t (*scratch)(struct backend *, const struct ops_sizes *);
 	int (*limits)(struct backend *, struct backend_limits *);           /* NULL: none */
 	double (*library)(struct backend *, int64_t m, int64_t n, int64_t k); /* the same */
 	const char *identity; /* what the fingerprint takes in besides the results; NULL: nothing */
 };
+
+static inline void backend_count(struct backend *b)
+{
+	__atomic_fetch_add(&b->allocations, 1, __ATOMIC_RELAXED);
+}
 
 int cpu_backend_open(struct backend **out, const struct backend_options *, struct err *);
 #ifdef TENFOLD_CUDA

@@ -211,6 +211,16 @@ struct adamw_args {
 	int tensorflow;          /* 1: eps is not bias-corrected (TensorFlow); 0: PyTorch */
 };
 
+/* The greatest operations to come. 0: none of that kind. */
+struct ops_sizes {
+	int64_t rows, outs, sets;                    /* of a batch; outs: rows of the vocabulary's operations */
+	int64_t width, expert_width, heads, dk, dv;  /* as above */
+	int64_t vocab, table_stride;
+	int truncates;                               /* top-k or top-p is on */
+	int backward;
+	int64_t parameters;                          /* of a sum of squares */
+};
+
 struct ops {
 	const char *name; /* cpu-avx512, cpu-avx2, cpu-generic, cuda-sm90 … */
 
@@ -221,6 +231,9 @@ struct ops {
 	void (*download)(struct backend *, void *dst, const void *src, size_t bytes);
 	void (*copy)(struct backend *, void *dst, const void *src, size_t bytes);
 	void (*zero)(struct backend *, void *dst, size_t bytes);
+	/* Takes the memory that operations up to these sizes work in, so that none of them takes any later. 0 or ERR_MEMORY
+	 * (backend_shortage says more). */
+	int (*reserve)(struct backend *, const struct ops_sizes *);
 	/* until everything asked for so far is done (only a clock needs it: a download waits by itself) */
 	void (*wait)(struct backend *);
 	/* packed or converted forms of weights are stale from now on */
@@ -280,6 +293,13 @@ void backend_purpose(struct backend *, const char *what);
 /* After alloc gave NULL: lines "\n  MiB what" of what was wanted, is free and is taken for what; "" where the backend does not
  * know (the CPU). */
 const char *backend_shortage(const struct backend *);
+
+/* Bytes of a device that `reserve` would take; 0: it has no memory of its own. */
+size_t backend_scratch(struct backend *, const struct ops_sizes *);
+/* How often this backend has taken memory so far, from a device or for itself: in the loop over steps it must not rise. */
+uint64_t backend_allocations(const struct backend *);
+/* Bytes that are free on the backend's device and that it has; 0: it has no memory of its own (the CPU). */
+int backend_memory(struct backend *, size_t *left, size_t *total);
 
 /* What a device can do, measured in a second or two: bytes/s copied (read and written both count), FLOP/s of the vendor's
  * library in the backend's precision. 0: no device; what a processor can do is the caller's to measure. */

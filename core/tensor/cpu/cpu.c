@@ -73,6 +73,7 @@ const float *cpu_packed(struct cpu_backend *b, struct tensor w, int64_t matrices
 	if (!p->key) b->pack_count++;
 	if (p->bytes != bytes) {
 		free(p->data);
+		backend_count(&b->base);
 		p->data = aligned_alloc(64, (bytes + 63) / 64 * 64);
 		CHECK(p->data, "out of memory: %zu bytes to pack a weight of %lld x %lld", bytes, (long long)w.rows, (long long)w.cols);
 	}
@@ -86,6 +87,7 @@ void *cpu_scratch(struct cpu_backend *b, int thread, size_t bytes)
 {
 	if (b->scratch_bytes[thread] < bytes) {
 		free(b->scratch[thread]);
+		backend_count(&b->base);
 		bytes = (bytes + 4095) / 4096 * 4096;
 		b->scratch[thread] = aligned_alloc(64, bytes);
 		CHECK(b->scratch[thread], "out of memory: %zu bytes of scratch", bytes);
@@ -94,11 +96,25 @@ void *cpu_scratch(struct cpu_backend *b, int thread, size_t bytes)
 	return b->scratch[thread];
 }
 
+/* What each thread needs at most: the kernels say how much (experts, head, attention's backward), the sum's parts are the
+ * first thread's. */
+int cpu_reserve(struct backend *base, const struct ops_sizes *s)
+{
+	struct cpu_backend *b = cpu_of(base);
+	int64_t most = CPU_EXPERT_ROWS * (s->width + s->expert_width), pages = s->backward ? KV_PAGE * (s->dk + s->dv) : 0, sort = s->truncates ? 2 * s->vocab : 0;
+	if (s->expert_width == 0) most = 0;
+	if (pages > most) most = pages;
+	if (sort > most) most = sort;
+	for (int t = 0; t < base->threads; t++) cpu_scratch(b, t, (size_t)most * sizeof(float));
+	cpu_scratch(b, 0, (size_t)(s->parameters / CPU_SUM_BLOCK + 2) * sizeof(double));
+	return 0;
+}
+
 void *cpu_alloc(struct backend *b, size_t bytes)
 {
-	(void)b;
 	size_t n = (bytes + 63) / 64 * 64;
 	if (n < bytes) return NULL;
+	backend_count(b);
 	void *p = aligned_alloc(64, n ? n : 64);
 	if (p) memset(p, 0, n);
 	return p;

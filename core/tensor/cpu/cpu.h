@@ -7,6 +7,7 @@
 #include "core/tensor/backend.h"
 
 enum { PANEL = 32 }; /* outputs of a packed panel: two vectors of 16 lanes */
+enum { CPU_EXPERT_ROWS = 48, CPU_SUM_BLOCK = 1 << 15 }; /* sorted rows of one task; numbers of one partial sum */
 
 struct cpu_pack {
 	uintptr_t key;    /* the weights' address, plus 1 when turned */
@@ -41,6 +42,7 @@ void *cpu_scratch(struct cpu_backend *, int thread, size_t bytes);
 extern const struct ops cpu_ops_avx512, cpu_ops_avx2, cpu_ops_generic;
 
 void *cpu_alloc(struct backend *, size_t bytes);
+int cpu_reserve(struct backend *, const struct ops_sizes *);
 void cpu_release(struct backend *, void *);
 void cpu_copy(struct backend *, void *dst, const void *src, size_t bytes);
 void cpu_zero(struct backend *, void *dst, size_t bytes);

@@ -27,6 +27,7 @@ CUDA_API void *K(cuda_alloc)(struct backend *b, size_t bytes)
 		return NULL;
 	}
 	cuda_must(rc, "cudaMalloc");
+	backend_count(b);
 	account_take(b->account, p, bytes);
 	cuda_must(cudaMemsetAsync(p, 0, bytes ? bytes : 1, cuda_of(b)->stream), "cudaMemset");
 	return p;
@@ -77,19 +78,39 @@ CUDA_API void K(cuda_weights_changed)(struct backend *b)
 	(void)b;
 }
 
-CUDA_API void *K(cuda_scratch)(struct backend *b, size_t bytes)
+/* 0, or -1: no memory. */
+static int scratch_grow(struct backend *b, size_t bytes)
 {
 	struct cuda_backend *c = cuda_of(b);
-	if (c->scratch_bytes >= bytes) return c->scratch;
+	if (c->scratch_bytes >= bytes) return 0;
 	if (c->scratch) K(cuda_release)(b, c->scratch);
+	c->scratch_bytes = 0;
 	bytes = (bytes + (1 << 20)) / (1 << 20) * (1 << 20);
 	int now = b->account->now;
 	account_purpose(b->account, "scratch of the operations");
 	c->scratch = (char *)K(cuda_alloc)(b, bytes);
 	b->account->now = now;
-	CHECK(c->scratch, "out of device memory for scratch:%s", backend_shortage(b));
+	if (!c->scratch) return -1;
 	c->scratch_bytes = bytes;
-	return c->scratch;
+	return 0;
+}
+
+CUDA_API int K(cuda_reserve)(struct backend *b, const struct ops_sizes *s)
+{
+	return scratch_grow(b, K(cuda_scratch_plan)(b, s)) < 0 ? ERR_MEMORY : 0;
+}
+
+CUDA_API void *K(cuda_scratch)(struct backend *b, size_t bytes)
+{
+	CHECK(scratch_grow(b, bytes) == 0, "out of device memory for scratch:%s", backend_shortage(b));
+	return cuda_of(b)->scratch;
+}
+
+static int cuda_memory(struct backend *b, size_t *left, size_t *total)
+{
+	(void)b;
+	cuda_must(cudaMemGetInfo(left, total), "cudaMemGetInfo");
+	return 1;
 }
 
 CUDA_API void K(cuda_send)(struct backend *b, void *device, const void *host, size_t bytes)
@@ -134,6 +155,8 @@ CUDA_API int cuda_backend_open(struct backend **out, const struct backend_option
 	b->base.threads = 1;
 	b->base.identity = b->identity;
 	b->base.account = &b->account;
+	b->base.memory = cuda_memory;
+	b->base.scratch = K(cuda_scratch_plan);
 	b->base.limits = cuda_limits;
 	b->base.library = cuda_library_product;
 	b->bf16 = o->precision && !strcmp(o->precision, "bf16");

@@ -82,12 +82,13 @@ struct cuda_backend {
 	struct account account;
 #ifdef TENFOLD_CUDA_HOST
 	struct host_machine *machine;
+	size_t limit;        /* bytes that this "device" has; 0: no limit */
 #else
 	cudaStream_t stream;
 #endif
 	int bf16;            /* products round their inputs to bf16 */
 	int processors;      /* multiprocessors, for persistent grids */
-	char *scratch;       /* device memory, grows to the greatest need and stays */
+	char *scratch;       /* device memory; reserved, or grown to the greatest need */
 	size_t scratch_bytes;
 	char identity[384];  /* into the fingerprint */
 };
@@ -97,6 +98,8 @@ static inline struct cuda_backend *cuda_of(struct backend *b)
 	return (struct cuda_backend *)b;
 }
 
+/* Bytes of scratch that operations up to these sizes ask for (kernels/table.cu). */
+CUDA_API size_t K(cuda_scratch_plan)(struct backend *, const struct ops_sizes *);
 /* Device memory of this backend until the next call; whole operations use it. */
 CUDA_API void *K(cuda_scratch)(struct backend *, size_t bytes);
 /* Copies a small host array in stream order. */

@@ -11,6 +11,7 @@ CUDA_API void K(cuda_upload)(struct backend *, void *dst, const void *src, size_
 CUDA_API void K(cuda_download)(struct backend *, void *dst, const void *src, size_t bytes);
 CUDA_API void K(cuda_copy)(struct backend *, void *dst, const void *src, size_t bytes);
 CUDA_API void K(cuda_zero)(struct backend *, void *dst, size_t bytes);
+CUDA_API int K(cuda_reserve)(struct backend *, const struct ops_sizes *);
 CUDA_API void K(cuda_wait)(struct backend *);
 CUDA_API void K(cuda_weights_changed)(struct backend *);
 #ifndef TENFOLD_CUDA_HOST

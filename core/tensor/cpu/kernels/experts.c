@@ -10,7 +10,7 @@
 #include "core/tensor/cpu/kernels/kernels.h"
 #include "core/tensor/cpu/kernels/swiglu.h"
 
-enum { ROWS = 48, /* rows of one expert in one task */ EXPERTS_MAX = 1024 };
+enum { EXPERTS_MAX = 1024 };
 
 struct moe {
 	struct cpu_backend *b;
@@ -22,7 +22,7 @@ struct moe {
 	float *y;             /* [T*K, C] expert outputs, or dX of each sorted row */
 	float *act, *dg, *du; /* [T*K, I] */
 	const int32_t *token; /* [T*K] row of x for each sorted row */
-	int32_t task_start[EXPERTS_MAX + 1]; /* tasks of ROWS rows each, by expert */
+	int32_t task_start[EXPERTS_MAX + 1]; /* tasks of CPU_EXPERT_ROWS rows each, by expert */
 };
 
 /* Counting sort of the T*K choices by expert: order, its inverse, and the row of x. */
@@ -85,7 +85,7 @@ static int moe_tasks(struct moe *m)
 	const struct experts_args *a = m->a;
 	m->task_start[0] = 0;
 	for (int e = 0; e < a->experts; e++)
-		m->task_start[e + 1] = m->task_start[e] + (a->offset[e + 1] - a->offset[e] + ROWS - 1) / ROWS;
+		m->task_start[e + 1] = m->task_start[e] + (a->offset[e + 1] - a->offset[e] + CPU_EXPERT_ROWS - 1) / CPU_EXPERT_ROWS;
 	return m->task_start[a->experts];
 }
 

@@ -75,7 +75,6 @@ void K(add)(struct backend *b, float *y, const float *x, int64_t n)
 	cpu_for(b, n, 1 << 16, add_range, &a);
 }
 
-enum { SUM_BLOCK = 1 << 15 };
 
 struct sum_ctx {
 	const float *x;
@@ -92,15 +91,15 @@ static void sum_range(const void *ctx, int64_t first, int64_t last, int thread)
 	for (; i + 8 <= last; i += 8)
 		for (int l = 0; l < 8; l++) a[l] += (double)s->x[i + l] * (double)s->x[i + l];
 	for (int l = 0; i < last; i++, l++) a[l] += (double)s->x[i] * (double)s->x[i];
-	s->part[first / SUM_BLOCK] = ((a[0] + a[4]) + (a[1] + a[5])) + ((a[2] + a[6]) + (a[3] + a[7]));
+	s->part[first / CPU_SUM_BLOCK] = ((a[0] + a[4]) + (a[1] + a[5])) + ((a[2] + a[6]) + (a[3] + a[7]));
 }
 
 double K(sum_squares)(struct backend *b, const float *x, int64_t n)
 {
-	int64_t parts = (n + SUM_BLOCK - 1) / SUM_BLOCK;
+	int64_t parts = (n + CPU_SUM_BLOCK - 1) / CPU_SUM_BLOCK;
 	double total = 0, *part = cpu_scratch(cpu_of(b), 0, (size_t)(parts + 1) * sizeof *part);
 	struct sum_ctx s = {x, part};
-	cpu_for(b, n, SUM_BLOCK, sum_range, &s);
+	cpu_for(b, n, CPU_SUM_BLOCK, sum_range, &s);
 	for (int64_t i = 0; i < parts; i++) total += part[i];
 	return total;
 }

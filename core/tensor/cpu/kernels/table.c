@@ -12,6 +12,7 @@ const struct ops K(cpu_ops) = {
 	.download = cpu_copy,
 	.copy = cpu_copy,
 	.zero = cpu_zero,
+	.reserve = cpu_reserve,
 	.wait = cpu_wait,
 	.weights_changed = cpu_weights_changed,
 	.embedding_forward = K(embedding_forward),

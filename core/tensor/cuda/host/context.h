@@ -6,5 +6,7 @@
 
 /* precision: f32 or bf16. */
 int cuda_host_backend_open(struct backend **out, const char *precision, struct err *);
+/* From now on its "device" has this many bytes; 0: as many as there are. */
+void cuda_host_backend_limit(struct backend *, size_t bytes);
 
 #endif

@@ -207,6 +207,11 @@ KERNEL(backward_queries, struct backward_launch, THREADS)
 		if (c * 32 + lane < a->dk) dq[c * 32 + lane] = acc[c];
 }
 
+CUDA_API size_t K(attention_scratch)(int64_t rows, int64_t sets, int64_t table_stride, int64_t heads)
+{
+	return (size_t)((2 * sets + 1) * 8 + rows * table_stride * 8 + rows * heads * 4);
+}
+
 CUDA_API void K(attention_backward)(struct backend *b, const struct attention_args *a)
 {
 	attention_check(a);
@@ -214,7 +219,7 @@ CUDA_API void K(attention_backward)(struct backend *b, const struct attention_ar
 	      (long long)a->q.rows);
 	int64_t rows = a->q.rows, places = rows * a->table_stride;
 	struct backward_launch l = {.a = *a};
-	char *room = (char *)K(cuda_scratch)(b, (size_t)((2 * a->sets + 1) * 8 + places * 8 + rows * a->heads * 4));
+	char *room = (char *)K(cuda_scratch)(b, K(attention_scratch)(rows, a->sets, a->table_stride, a->heads));
 	K(cuda_send)(b, room, a->set_rows, (size_t)(a->sets + 1) * sizeof *a->set_rows);
 	l.sets = (const int64_t *)room;
 	l.count = (int64_t *)room + a->sets + 1;

@@ -178,15 +178,32 @@ KERNEL(head_rows, struct head_launch, THREADS)
 	}
 }
 
+static int64_t keys_room(int64_t vocab)
+{
+	int64_t room = 2;
+	while (room < vocab) room *= 2;
+	return room;
+}
+
+/* Blocks when rows are truncated: each needs keys, so there are not more than run at once. */
+static int64_t sorting_blocks(const struct cuda_backend *b, int64_t rows)
+{
+	int64_t most = (int64_t)b->processors * 4;
+	return rows < most ? rows : most;
+}
+
+CUDA_API size_t K(head_scratch)(struct backend *b, int64_t rows, int64_t vocab)
+{
+	return (size_t)(sorting_blocks(cuda_of(b), rows) * keys_room(vocab)) * sizeof(uint64_t);
+}
+
 /* Blocks for `rows` rows and, when rows are truncated, their keys. */
 static int64_t head_blocks(struct backend *b, struct head_launch *l, int64_t rows, int64_t vocab, int truncates)
 {
-	int64_t blocks = rows, most = (int64_t)cuda_of(b)->processors * 4;
-	for (l->room = 2; l->room < vocab; l->room *= 2) {}
-	if (!truncates) return blocks;
-	blocks = rows < most ? rows : most;
-	l->keys = (uint64_t *)K(cuda_scratch)(b, (size_t)(blocks * l->room) * sizeof *l->keys);
-	return blocks;
+	l->room = keys_room(vocab);
+	if (!truncates) return rows;
+	l->keys = (uint64_t *)K(cuda_scratch)(b, K(head_scratch)(b, rows, vocab));
+	return sorting_blocks(cuda_of(b), rows);
 }
 
 static void head_chunks(struct backend *b, const struct head_args *a, int backward)

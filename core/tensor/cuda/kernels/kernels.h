@@ -37,6 +37,11 @@ CUDA_API void K(head_backward)(struct backend *, const struct head_args *);
 CUDA_API void K(sample)(struct backend *, const struct sample_args *);
 CUDA_API void K(adamw)(struct backend *, const struct adamw_args *);
 
+/* Bytes of scratch that these operations ask for. */
+CUDA_API size_t K(attention_scratch)(int64_t rows, int64_t sets, int64_t table_stride, int64_t heads);
+CUDA_API size_t K(head_scratch)(struct backend *, int64_t rows, int64_t vocab); /* when rows are truncated */
+CUDA_API size_t K(sum_scratch)(int64_t n);
+
 DEVICE int64_t global_thread(void)
 {
 	return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;

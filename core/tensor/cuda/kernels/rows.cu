@@ -1,9 +1,7 @@
 /* Whole rows, or runs of their columns, moved or added: embedding, gather, scatter, fused projections, sums. */
 #include "core/tensor/cuda/kernels/rows.h"
 
-#include <stdlib.h>
-
-enum { THREADS = 256, SUM_BLOCK = 1 << 15 };
+enum { THREADS = 256, SUM_BLOCK = 1 << 15, SUM_PIECE = 1024 };
 
 struct rows_launch {
 	float *y;
@@ -97,7 +95,7 @@ CUDA_API void K(columns)(struct backend *b, const struct columns_args *a)
 
 struct sum_launch {
 	const float *x;
-	double *part; /* [parts] */
+	double *part; /* [parts], and the sum behind them */
 	int64_t n, parts;
 };
 
@@ -116,17 +114,34 @@ KERNEL(sum_parts, struct sum_launch, THREADS)
 	if (l == 0 && p < arg.parts) arg.part[p] = ((a[0] + a[4]) + (a[1] + a[5])) + ((a[2] + a[6]) + (a[3] + a[7]));
 }
 
+/* The parts in order, by one thread; the block brings them a piece at a time. */
+KERNEL(sum_total, struct sum_launch, THREADS)
+{
+	SHARED double part[SUM_PIECE];
+	double total = 0;
+	for (int64_t at = 0; at < arg.parts; at += SUM_PIECE) {
+		int n = arg.parts - at < SUM_PIECE ? (int)(arg.parts - at) : SUM_PIECE;
+		for (int i = (int)threadIdx.x; i < n; i += THREADS) part[i] = arg.part[at + i];
+		block_sync();
+		for (int i = 0; threadIdx.x == 0 && i < n; i++) total += part[i];
+		block_sync();
+	}
+	if (threadIdx.x == 0) arg.part[arg.parts] = total;
+}
+
+CUDA_API size_t K(sum_scratch)(int64_t n)
+{
+	return (size_t)(cuda_blocks(n, SUM_BLOCK) + 1) * sizeof(double);
+}
+
 CUDA_API double K(sum_squares)(struct backend *b, const float *x, int64_t n)
 {
-	struct sum_launch l = {x, NULL, n, (n + SUM_BLOCK - 1) / SUM_BLOCK};
-	size_t bytes = (size_t)l.parts * sizeof(double);
+	struct sum_launch l = {x, NULL, n, cuda_blocks(n, SUM_BLOCK)};
+	double total = 0;
 	if (l.parts == 0) return 0;
-	l.part = (double *)K(cuda_scratch)(b, bytes);
+	l.part = (double *)K(cuda_scratch)(b, K(sum_scratch)(n));
 	LAUNCH(b, sum_parts, cuda_blocks(l.parts * 8, THREADS), 1, 1, THREADS, l);
-	double total = 0, *host = (double *)malloc(bytes);
-	CHECK(host, "out of memory: %zu bytes for a sum", bytes);
-	b->ops->download(b, host, l.part, bytes);
-	for (int64_t i = 0; i < l.parts; i++) total += host[i];
-	free(host);
+	LAUNCH(b, sum_total, 1, 1, 1, THREADS, l);
+	b->ops->download(b, &total, l.part + l.parts, sizeof total);
 	return total;
 }

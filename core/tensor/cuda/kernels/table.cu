@@ -2,6 +2,14 @@
 #include "core/tensor/cuda/kernels/kernels.h"
 #include "core/tensor/cuda/memory.h"
 
+CUDA_API size_t K(cuda_scratch_plan)(struct backend *b, const struct ops_sizes *s)
+{
+	size_t need[] = {s->backward ? K(attention_scratch)(s->rows, s->sets, s->table_stride, s->heads) : 0,
+			 s->truncates ? K(head_scratch)(b, s->outs, s->vocab) : 0, K(sum_scratch)(s->parameters)}, most = 0;
+	for (size_t i = 0; i < sizeof need / sizeof *need; i++) most = need[i] > most ? need[i] : most;
+	return most;
+}
+
 CUDA_API void K(cuda_table)(struct ops *t)
 {
 	memset(t, 0, sizeof *t);
@@ -11,6 +19,7 @@ CUDA_API void K(cuda_table)(struct ops *t)
 	t->download = K(cuda_download);
 	t->copy = K(cuda_copy);
 	t->zero = K(cuda_zero);
+	t->reserve = K(cuda_reserve);
 	t->wait = K(cuda_wait);
 	t->weights_changed = K(cuda_weights_changed);
 	t->embedding_forward = K(embedding_forward);
