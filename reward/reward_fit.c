@@ -10,13 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIT_BLOCK = 4 }; /* groups whose gradient is reduced alone; part of the result's bits */
-
 struct fit {
 	struct reward_model *m;
 	uint32_t member;
 	const struct ranked_group *g;
 	const struct group **groups; /* [n], those of g */
+	const struct group **block;  /* [gradient_block], those of a block */
 	uint32_t n;
 	const struct reward_fit_options *o;
 	struct rank_loss_options loss;
@@ -27,7 +26,7 @@ struct fit {
 	struct distinct distinct; /* of the batch */
 	uint32_t *order;         /* [n], of the epoch */
 	int skipped;             /* updates in a row */
-	float *head, *dhead;     /* [FIT_BLOCK·GROUP_MAX] */
+	float *head, *dhead;     /* [gradient_block·GROUP_MAX] */
 	int64_t longest;         /* tokens of a sequence */
 	const struct group **selection; /* [selections] */
 	float *selection_head, *best;   /* their heads; weights of the member's best step so far */
@@ -65,14 +64,13 @@ static double answers_loss(const struct ranked_group *r, const double *score, do
 static double block(struct fit *f, int64_t begin, int64_t end, int64_t size)
 {
 	struct reward_member *b = &f->m->member[f->member];
-	const struct group *groups[FIT_BLOCK];
 	double loss = 0, score[GROUP_MAX], dscore[GROUP_MAX];
 	batch_reset(&f->batch, f->longest / KV_PAGE + 1);
-	for (int64_t i = begin; i < end; i++) groups[i - begin] = f->groups[f->order[i]];
-	distinct_add(&f->distinct, &f->batch, groups, (uint32_t)(end - begin), !f->m->group);
+	for (int64_t i = begin; i < end; i++) f->block[i - begin] = f->groups[f->order[i]];
+	distinct_add(&f->distinct, &f->batch, f->block, (uint32_t)(end - begin), !f->m->group);
 	batch_upload(&f->batch);
 	model_forward(b->model, f->acts, &f->batch, NULL);
-	reward_member_heads(b, f->acts, &f->batch, groups, (uint32_t)(end - begin), f->head);
+	reward_member_heads(b, f->acts, &f->batch, f->block, (uint32_t)(end - begin), f->head);
 	distinct_expand(&f->distinct, f->head);
 	int64_t at = 0;
 	for (int64_t i = begin; i < end; i++) {
@@ -94,9 +92,10 @@ static double block(struct fit *f, int64_t begin, int64_t end, int64_t size)
 static int step(struct fit *f, int64_t begin, int64_t end, struct reward_fit_report *r, struct err *e)
 {
 	double loss = 0;
+	int64_t size = f->o->fit->gradient_block;
 	struct err planted;
 	optimizer_begin(f->opt);
-	for (int64_t i = begin; i < end; i += FIT_BLOCK) loss += block(f, i, i + FIT_BLOCK < end ? i + FIT_BLOCK : end, end - begin);
+	for (int64_t i = begin; i < end; i += size) loss += block(f, i, i + size < end ? i + size : end, end - begin);
 	double norm = optimizer_norm(f->opt), lr = optimizer_rate(f->opt, f->opt->updates);
 	r->loss = loss / (double)(end - begin);
 	r->grad_norm = norm;
@@ -199,9 +198,11 @@ int reward_fit(struct reward_model *m, const struct ranked_group *g, uint32_t n,
 	if (n == 0) return err_set(e, ERR_RANGE, "no ranked groups to fit a reward model to");
 	f.groups = calloc(n, sizeof *f.groups);
 	f.order = calloc(n, sizeof *f.order);
-	f.head = calloc(FIT_BLOCK * GROUP_MAX, sizeof *f.head);
-	f.dhead = calloc(FIT_BLOCK * GROUP_MAX, sizeof *f.dhead);
-	CHECK(f.groups && f.order && f.head && f.dhead, "out of memory for a fit of %u groups", n);
+	size_t size = (size_t)(o->fit->gradient_block < o->fit->batch ? o->fit->gradient_block : o->fit->batch);
+	f.block = calloc(size, sizeof *f.block);
+	f.head = calloc(size * GROUP_MAX, sizeof *f.head);
+	f.dhead = calloc(size * GROUP_MAX, sizeof *f.dhead);
+	CHECK(f.groups && f.block && f.order && f.head && f.dhead, "out of memory for a fit of %u groups", n);
 	for (uint32_t i = 0; i < n; i++) {
 		f.groups[i] = &g[i].group;
 		for (uint32_t c = 0; c < g[i].group.size; c++)
@@ -223,6 +224,7 @@ out:
 	batch_close(&f.batch);
 	distinct_close(&f.distinct);
 	free(f.groups);
+	free(f.block);
 	free(f.order);
 	free(f.head);
 	free(f.dhead);

@@ -242,6 +242,39 @@ static void test_fit_learns_and_repeats(void **state)
 	}
 }
 
+struct norms {
+	double norm[4];
+	int64_t n;
+};
+
+static int keep_norms(void *arg, const struct reward_fit_report *r, struct err *e)
+{
+	struct norms *s = arg;
+	if (s->n == 4) return err_set(e, ERR_STOPPED, "enough");
+	s->norm[s->n++] = r->grad_norm;
+	return 0;
+}
+
+/* Blocks add up to the same gradient, but for rounding; one larger than the batch is the batch. */
+static void test_gradient_blocks(void **state)
+{
+	struct world *w = *state;
+	static const int64_t sizes[] = {1, 4, 6, 100};
+	struct norms of[4] = {0};
+	struct err e;
+	for (int k = 0; k < 4; k++) {
+		struct config_fit c = fit_config("pairs");
+		c.gradient_block = sizes[k];
+		struct reward_fit_options o = {.fit = &c, .seed = 5, .report = keep_norms, .arg = &of[k]};
+		struct reward_model *m = start(w, 1, 1);
+		assert_int_equal(reward_fit(m, w->g, GROUPS, &o, &e), ERR_STOPPED);
+		reward_model_close(m);
+		for (int i = 0; i < 4; i++) assert_true(fabs(of[k].norm[i] - of[0].norm[i]) <= 1e-3 * of[0].norm[i]);
+	}
+	assert_memory_equal(of[2].norm, of[3].norm, sizeof of[2].norm);
+	assert_true(memcmp(of[0].norm, of[2].norm, sizeof of[0].norm) != 0);
+}
+
 static int stop_after(void *arg, const struct reward_fit_report *r, struct err *e)
 {
 	return r->step == *(const int64_t *)arg ? err_set(e, ERR_STOPPED, "enough") : 0;
@@ -383,6 +416,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_score_depends_on_its_completion_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_normalised, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fit_learns_and_repeats, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_gradient_blocks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_best_step_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_all_ties_fit_without_harm, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files, setup, teardown),

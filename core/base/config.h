@@ -156,6 +156,7 @@ struct config_fit {
 	int64_t criterion, labels_event; /* number of the criterion; last event looked at, 0: the newest */
 	config_string loss;        /* pairs, plackett_luce, best_of, answers */
 	int64_t epochs, batch;     /* batch: groups an optimiser step */
+	int64_t gradient_block;    /* groups */
 	double heldout;            /* share of the prompts that the evaluation keeps */
 	double selection;          /* share of the prompts whose groups choose the best step; 0: the last one is kept */
 	int64_t select_every;      /* steps between the measurements that choose */

@@ -151,6 +151,7 @@ static const struct config_key table[] = {
 	CHOICE("fit.loss", fit.loss, "pairs", "pairs|plackett_luce|best_of|answers", "pairs: Bradley-Terry over all pairs of a group; plackett_luce: the whole ranking as choices; best_of: softmax on the best; answers: the likelihood of the human answers themselves, weighed by person."),
 	INT("fit.epochs", fit.epochs, "1", 1, 1000, "Passes over the ranked groups."),
 	INT("fit.batch", fit.batch, "16", 1, 65536, "Groups an optimiser step."),
+	INT("fit.gradient_block", fit.gradient_block, "4", 1, 65536, "Groups computed together, whose gradient is reduced alone before the blocks are added in order: more are faster and need more memory; part of the result's bits."),
 	FLOAT("fit.heldout", fit.heldout, "0.15", 0.001, 0.9, "Share of the prompts whose groups are kept for the evaluation."),
 	FLOAT("fit.selection", fit.selection, "0", 0, 0.9, "Share of the prompts whose groups are not fitted, but choose the step whose weights each member keeps: that of their lowest loss; 0: the last step is kept."),
 	INT("fit.select_every", fit.select_every, "25", 1, 1e9, "Steps between those measurements; there is one after the last step too."),
