@@ -1,187 +1,24 @@
 /* The generation engine; see generate.h.
  *
  * Every pass runs one batch: a row for each unfinished completion, and all rows
- * of the prompts that just entered. Pages come from one pool; a completion's
- * first private page is a copy of the page where its prompt ends. */
-#include "policy/generate.h"
+ * of the prompts that just entered. Pages come from one pool; the page where a
+ * prompt ends is written for each of its completions, who go on in it.
+ *
+ * A pass is an upload (rows, and where random numbers and results belong), a run of
+ * operations without the host, and a download of the tokens. Where the backend
+ * records operations, a pass in which no prompt enters is recorded once for each
+ * bucket of sizes and run again: rows that are missing in the bucket are filled up
+ * with rows of a page that nobody reads. Since a row does not depend on its
+ * neighbours, that changes no bits. */
+#include "policy/generate_internal.h"
 
 #include "core/base/fault.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-struct candidate {
-	int32_t *tokens;    /* [max_new] */
-	float *logprobs;    /* [max_new] */
-	uint16_t *experts;  /* [max_new, moe layers, K] */
-	int32_t *pages;     /* [stride]: page table, prompt pages first */
-	uint32_t length;
-	int done;
-	uint8_t finish;
-};
-
-struct flight { /* one group in generation */
-	const struct generate_request *request; /* NULL: free */
-	int prefilled;
-	int32_t *pages;     /* [stride] the prompt's own */
-	struct candidate *candidate;
-};
-
-struct generator {
-	const struct model *m;
-	struct generate_options o;
-	struct activations *acts;
-	struct batch batch;
-	struct kv_cache cache;
-	int64_t stride;
-	int32_t *free_pages;
-	int64_t free_count;
-	struct flight *flights;
-	struct arena *arena;     /* of the flights' arrays */
-	struct arena *scratch;   /* of a finished group */
-	float *logits;           /* backend, [batch_groups*completions, V] */
-	float *uniform, *logprob; /* backend, [batch_groups*completions] */
-	int32_t *token;
-	float *host_uniform, *host_logprob;
-	int32_t *host_token;
-	struct candidate **out_of; /* candidate of each out of the pass */
-	struct flight **out_flight;
-	int32_t *chosen; /* host, experts of the pass's rows */
-	int64_t chosen_room;
-	uint64_t tokens, passes;
-};
 
 static int64_t expert_items(const struct generator *g)
 {
 	return shape_moe_layers(&g->m->shape) * g->m->shape.chosen;
-}
-
-static void flights_build(struct generator *g)
-{
-	const struct generate_options *o = &g->o;
-	g->flights = arena_must(g->arena, (size_t)o->batch_groups, sizeof *g->flights);
-	for (int i = 0; i < o->batch_groups; i++) {
-		struct flight *f = &g->flights[i];
-		f->pages = arena_must(g->arena, (size_t)g->stride, sizeof *f->pages);
-		f->candidate = arena_must(g->arena, (size_t)o->completions, sizeof *f->candidate);
-		for (int c = 0; c < o->completions; c++) {
-			struct candidate *d = &f->candidate[c];
-			d->tokens = arena_must(g->arena, (size_t)o->max_new, sizeof *d->tokens);
-			d->logprobs = arena_must(g->arena, (size_t)o->max_new, sizeof *d->logprobs);
-			d->experts = arena_must(g->arena, (size_t)(o->max_new * expert_items(g)) + 1, sizeof *d->experts);
-			d->pages = arena_must(g->arena, (size_t)g->stride, sizeof *d->pages);
-		}
-	}
-}
-
-static int64_t stride_of(const struct generate_options *o)
-{
-	return (o->max_prompt + o->max_new + KV_PAGE - 1) / KV_PAGE + 1;
-}
-
-static int64_t pages_of(const struct generate_options *o)
-{
-	return (int64_t)o->batch_groups * stride_of(o) * (o->completions + 1);
-}
-
-/* The largest pass: prompts that enter, or completions under way. */
-static struct batch_sizes largest_pass(const struct generate_options *o)
-{
-	int64_t group = o->max_prompt > o->completions ? o->max_prompt : o->completions, rows = o->batch_groups * group;
-	int64_t outs = (int64_t)o->batch_groups * o->completions;
-	return (struct batch_sizes){.rows = rows, .seqs = outs, .stride = stride_of(o), .writes = rows, .outs = outs, .sets = 1};
-}
-
-static int truncates(const struct generate_options *o)
-{
-	return o->sampling.top_k > 0 || o->sampling.top_p < 1;
-}
-
-void generate_plan(const struct shape *s, struct backend *b, const struct generate_options *o, struct generate_bytes *out)
-{
-	struct batch_sizes most = largest_pass(o);
-	struct ops_sizes ops = activations_operations(s, 0, &most, truncates(o));
-	out->activations = activations_plan(s, 0, most.rows, 0, most.outs) + (size_t)(most.outs * s->vocab) * 4 + backend_scratch(b, &ops);
-	out->cache = (size_t)(pages_of(o) * s->layers * s->kv_heads * (s->head_dim + s->value_dim) * KV_PAGE) * 4;
-}
-
-/* What a pass samples into. */
-static int open_outs(struct generator *g, int64_t rows, struct err *e)
-{
-	const struct model *m = g->m;
-	backend_purpose(m->backend, "logits in generation");
-	g->logits = m->ops->alloc(m->backend, (size_t)(rows * m->shape.vocab) * 4);
-	g->uniform = m->ops->alloc(m->backend, (size_t)rows * 4);
-	g->logprob = m->ops->alloc(m->backend, (size_t)rows * 4);
-	g->token = m->ops->alloc(m->backend, (size_t)rows * 4);
-	if (!g->logits || !g->uniform || !g->logprob || !g->token)
-		return err_set(e, ERR_MEMORY, "out of memory for %lld rows of logits; lower rollout.batch_groups%s", (long long)rows, backend_shortage(m->backend));
-	g->host_uniform = arena_must(g->arena, (size_t)rows, 4);
-	g->host_logprob = arena_must(g->arena, (size_t)rows, 4);
-	g->host_token = arena_must(g->arena, (size_t)rows, 4);
-	g->out_of = arena_must(g->arena, (size_t)rows, sizeof *g->out_of);
-	g->out_flight = arena_must(g->arena, (size_t)rows, sizeof *g->out_flight);
-	return 0;
-}
-
-int generator_open(struct generator **out, const struct model *m, const struct generate_options *o, struct err *e)
-{
-	*out = NULL;
-	if (o->completions < 1 || o->completions > GROUP_MAX) return err_set(e, ERR_RANGE, "%d completions a prompt: 1 to %d are possible", o->completions, GROUP_MAX);
-	if (o->max_prompt + o->max_new > m->shape.max_positions)
-		return err_set(e, ERR_RANGE, "prompts of up to %d tokens and rollout.max_new_tokens %d do not fit model.max_positions %lld", o->max_prompt,
-			       o->max_new, (long long)m->shape.max_positions);
-	struct generator *g = calloc(1, sizeof *g);
-	CHECK(g, "out of memory for a generator");
-	struct batch_sizes most = largest_pass(o);
-	int64_t pages = pages_of(o);
-	int rc = 0;
-	g->m = m;
-	g->o = *o;
-	g->arena = arena_open(0);
-	g->scratch = arena_open(0);
-	g->stride = stride_of(o);
-	g->acts = activations_open(m, 0);
-	batch_open(&g->batch, m->backend);
-	g->free_pages = arena_must(g->arena, (size_t)pages, sizeof *g->free_pages);
-	for (int64_t i = 0; i < pages; i++) g->free_pages[g->free_count++] = (int32_t)(pages - 1 - i);
-	flights_build(g);
-	TRY(kv_cache_open(&g->cache, m, pages, e));
-	TRY(activations_prepare(g->acts, &most, 1, truncates(o), e));
-	TRY(batch_plan(&g->batch, &most, e));
-	TRY(open_outs(g, most.outs, e));
-	*out = g;
-	return 0;
-out:
-	generator_close(g);
-	return rc;
-}
-
-void generator_close(struct generator *g)
-{
-	if (!g) return;
-	void *p[] = {g->logits, g->uniform, g->logprob, g->token};
-	for (size_t i = 0; i < sizeof p / sizeof *p; i++)
-		if (p[i]) g->m->ops->release(g->m->backend, p[i]);
-	kv_cache_close(&g->cache, g->m);
-	batch_close(&g->batch);
-	activations_close(g->acts);
-	arena_close(g->arena);
-	arena_close(g->scratch);
-	free(g->chosen);
-	free(g);
-}
-
-void generator_set_sampling(struct generator *g, const struct sampling *s, enum rng_purpose purpose)
-{
-	g->o.sampling = *s;
-	g->o.purpose = purpose;
-}
-
-void generator_counts(const struct generator *g, uint64_t *tokens, uint64_t *passes)
-{
-	*tokens = g->tokens;
-	*passes = g->passes;
 }
 
 static int32_t page_take(struct generator *g)
@@ -194,11 +31,19 @@ static void put_out(struct generator *g, struct flight *f, struct candidate *c, 
 {
 	struct batch *b = &g->batch;
 	b->host.out_row[b->outs] = (int32_t)row;
+	b->host.target[b->outs] = -1;
 	b->host.forbidden[b->outs] = (int)c->length < g->o.min_new ? g->o.end_token : -1;
-	b->any_forbidden |= b->host.forbidden[b->outs] >= 0;
 	g->out_of[b->outs] = c;
 	g->out_flight[b->outs] = f;
 	b->outs++;
+}
+
+static void put_write(struct batch *b, int64_t row, int64_t pos, int32_t page)
+{
+	b->host.write_row[b->writes] = (int32_t)row;
+	b->host.write_page[b->writes] = page;
+	b->host.write_slot[b->writes] = (int32_t)(pos % KV_PAGE);
+	b->writes++;
 }
 
 static void put_row(struct batch *b, int32_t id, int64_t pos, int32_t page)
@@ -207,10 +52,7 @@ static void put_row(struct batch *b, int32_t id, int64_t pos, int32_t page)
 	b->host.ids[r] = id;
 	b->host.pos[r] = (int32_t)pos;
 	b->host.seq[r] = (int32_t)b->seqs;
-	b->host.write_row[b->writes] = (int32_t)r;
-	b->host.write_page[b->writes] = page;
-	b->host.write_slot[b->writes] = (int32_t)(pos % KV_PAGE);
-	b->writes++;
+	put_write(b, r, pos, page);
 }
 
 static void put_table(struct generator *g, const int32_t *pages)
@@ -220,18 +62,26 @@ static void put_table(struct generator *g, const int32_t *pages)
 	b->seqs++;
 }
 
-/* A prompt enters: all its rows, and one out for each completion at its last row. */
+/* A prompt enters: all its rows, and one out for each completion at its last row. The page where it ends is each
+ * completion's own. */
 static void put_prompt(struct generator *g, struct flight *f)
 {
 	struct batch *b = &g->batch;
 	const struct generate_request *r = f->request;
-	batch_reserve(b, b->rows + r->prompt_tokens, b->seqs + 1, b->writes + r->prompt_tokens, b->outs + g->o.completions, 1);
-	for (uint32_t i = 0; i < r->prompt_tokens; i++) {
-		if (i % KV_PAGE == 0) f->pages[i / KV_PAGE] = page_take(g);
-		put_row(b, r->tokens[i], i, f->pages[i / KV_PAGE]);
-	}
+	int64_t p = r->prompt_tokens, full = p / KV_PAGE, tail = p % KV_PAGE, first = b->rows;
+	f->held = full + (tail > 0);
+	for (int64_t i = 0; i < f->held; i++) f->pages[i] = page_take(g);
+	for (int64_t i = 0; i < p; i++) put_row(b, r->tokens[i], i, f->pages[i / KV_PAGE]);
 	put_table(g, f->pages);
-	for (int c = 0; c < g->o.completions; c++) put_out(g, f, &f->candidate[c], b->rows - 1);
+	for (int c = 0; c < g->o.completions; c++) {
+		struct candidate *d = &f->candidate[c];
+		memcpy(d->pages, f->pages, (size_t)full * sizeof *d->pages);
+		d->held = full;
+		if (tail) d->pages[d->held++] = page_take(g);
+		for (int64_t i = p - tail; i < p; i++) put_write(b, first + i, i, d->pages[full]);
+		put_out(g, f, d, b->rows - 1);
+	}
+	f->prefilled = 1;
 }
 
 /* One more token of a completion. */
@@ -239,49 +89,124 @@ static void put_candidate(struct generator *g, struct flight *f, struct candidat
 {
 	struct batch *b = &g->batch;
 	int64_t pos = f->request->prompt_tokens + c->length - 1;
-	if (pos % KV_PAGE == 0) c->pages[pos / KV_PAGE] = page_take(g);
+	if (pos / KV_PAGE == c->held) c->pages[c->held++] = page_take(g);
 	put_row(b, c->tokens[c->length - 1], pos, c->pages[pos / KV_PAGE]);
 	put_table(g, c->pages);
 	put_out(g, f, c, b->rows - 1);
 }
 
-static void build_pass(struct generator *g)
+/* Returns 1 when no prompt enters. */
+static int build_pass(struct generator *g)
 {
-	struct batch *b = &g->batch;
-	int64_t most = (int64_t)g->o.batch_groups * g->o.completions;
-	batch_reset(b, g->stride);
-	batch_reserve(b, most, most, most, most, 1);
+	int decode = 1;
+	batch_reset(&g->batch, g->stride);
 	for (int i = 0; i < g->o.batch_groups; i++) {
 		struct flight *f = &g->flights[i];
 		if (!f->request) continue;
 		if (!f->prefilled) {
 			put_prompt(g, f);
+			decode = 0;
 			continue;
 		}
 		for (int c = 0; c < g->o.completions; c++)
 			if (!f->candidate[c].done) put_candidate(g, f, &f->candidate[c]);
 	}
+	g->outs = g->batch.outs;
+	return decode;
 }
 
-static void sample_pass(struct generator *g)
+/* Rows until there are as many as the bucket has: the first token of a sequence of one page, which is theirs. */
+static void fill_up(struct generator *g, int64_t rows)
+{
+	struct batch *b = &g->batch;
+	for (int64_t i = 0; b->rows < rows; i++) {
+		int32_t page = g->first_pad + (int32_t)(i / KV_PAGE), *table = b->host.tables + b->seqs * g->stride;
+		put_row(b, 0, 0, page);
+		b->host.write_slot[b->writes - 1] = (int32_t)(i % KV_PAGE);
+		for (int64_t j = 0; j < g->stride; j++) table[j] = page;
+		b->seqs++;
+		b->host.out_row[b->outs] = (int32_t)(b->rows - 1);
+		b->host.target[b->outs] = b->host.forbidden[b->outs] = -1;
+		b->outs++;
+	}
+}
+
+/* Counters of the random numbers, and where log-probabilities and experts are kept. */
+static void send_draws(struct generator *g)
+{
+	const struct kept *k = &g->kept;
+	int64_t n = g->batch.outs, pads = g->o.batch_groups * k->flight_places;
+	int32_t *place = g->host_draw + 4 * n;
+	for (int64_t i = 0; i < n; i++) {
+		int32_t *counter = g->host_draw + 4 * i;
+		memset(counter, 0, 4 * sizeof *counter);
+		place[i] = (int32_t)(pads + i - g->outs);
+		if (i >= g->outs) continue;
+		const struct flight *f = g->out_flight[i];
+		int64_t c = g->out_of[i] - f->candidate;
+		uint64_t candidate = (uint64_t)f->request->slot * GROUP_MAX + (uint64_t)c;
+		counter[0] = (int32_t)(uint32_t)f->request->step;
+		counter[1] = (int32_t)(uint32_t)candidate;
+		counter[2] = (int32_t)(uint32_t)(candidate >> 32);
+		counter[3] = (int32_t)g->out_of[i]->length;
+		place[i] = (int32_t)((f - g->flights) * k->flight_places + c * g->o.max_new + g->out_of[i]->length);
+	}
+	g->m->ops->upload(g->m->backend, g->draw, g->host_draw, (size_t)(5 * n) * sizeof *g->draw);
+}
+
+/* Everything between the upload and the download: sizes are the batch's, all else is read from the backend's memory. */
+static void compute(struct generator *g)
 {
 	const struct model *m = g->m;
+	const struct ops *o = m->ops;
 	struct batch *b = &g->batch;
-	struct rng_key key = {g->o.seed, g->o.purpose};
-	for (int64_t i = 0; i < b->outs; i++) {
-		const struct generate_request *r = g->out_flight[i]->request;
-		uint64_t candidate = (uint64_t)r->slot * GROUP_MAX + (uint64_t)(g->out_of[i] - g->out_flight[i]->candidate);
-		g->host_uniform[i] = rng_uniform(key, (uint32_t)r->step, candidate, g->out_of[i]->length);
-	}
-	m->ops->upload(m->backend, g->uniform, g->host_uniform, (size_t)b->outs * 4);
-	struct linear_args l = {.x = model_outs(m, g->acts, b), .w = model_view(m, m->params.lm_head),
-				.y = tensor_f32(g->logits, b->outs, m->shape.vocab)};
-	m->ops->linear_forward(m->backend, &l);
+	const struct kept *k = &g->kept;
+	int64_t n = b->outs, layers = shape_moe_layers(&m->shape), chosen = m->shape.chosen;
+	const int32_t *place = g->draw + 4 * n;
+	model_forward(m, g->acts, b, &g->cache);
+	struct uniforms_args u = {.seed = g->o.seed, .purpose = g->o.purpose, .n = n, .counter = (const uint32_t *)g->draw, .out = g->uniform};
+	o->uniforms(m->backend, &u);
+	struct linear_args l = {.x = model_outs(m, g->acts, b), .w = model_view(m, m->params.lm_head), .y = tensor_f32(g->logits, n, m->shape.vocab)};
+	o->linear_forward(m->backend, &l);
 	struct sample_args s = {.logits = l.y, .temperature = g->o.sampling.temperature, .top_k = g->o.sampling.top_k, .top_p = g->o.sampling.top_p,
-				.uniform = g->uniform, .forbidden = b->any_forbidden ? b->device.forbidden : NULL, .token = g->token, .logprob = g->logprob};
-	m->ops->sample(m->backend, &s);
-	m->ops->download(m->backend, g->host_token, g->token, (size_t)b->outs * 4);
-	m->ops->download(m->backend, g->host_logprob, g->logprob, (size_t)b->outs * 4);
+				.uniform = g->uniform, .forbidden = g->o.min_new > 0 ? b->device.forbidden : NULL, .token = g->token, .logprob = g->logprob};
+	o->sample(m->backend, &s);
+	o->place_rows(m->backend, tensor_f32(k->logprob, k->places, 1), tensor_f32(g->logprob, n, 1), NULL, place, n);
+	for (int64_t i = 0; i < layers; i++) {
+		struct tensor from = {(void *)(uintptr_t)activations_experts(g->acts, i), DTYPE_F32, b->rows, chosen};
+		struct tensor to = {k->expert + i * k->layer_places * chosen, DTYPE_F32, k->places, chosen};
+		o->place_rows(m->backend, to, from, b->device.out_row, place, n);
+	}
+}
+
+/* The step recorded for a bucket, or recorded now. */
+static void replay(struct generator *g, struct bucket *b)
+{
+	struct backend *backend = g->m->backend;
+	if (b->graph && backend_graph_run(backend, b->graph)) return;
+	backend_graph_close(backend, b->graph);
+	backend_graph_begin(backend);
+	compute(g);
+	b->graph = backend_graph_end(backend);
+	CHECK(backend_graph_run(backend, b->graph), "a step of %lld rows cannot be run as it was recorded", (long long)b->rows);
+}
+
+static void run_pass(struct generator *g, int decode)
+{
+	struct bucket *b = g->bucket;
+	int recorded = decode && backend_has_graphs(g->m->backend);
+	if (recorded) {
+		while (b->rows < g->batch.rows) b++;
+		fill_up(g, b->rows);
+	}
+	const struct batch *p = &g->batch;
+	CHECK(p->rows <= p->cap_rows && p->writes <= p->cap_writes && p->outs <= p->cap_outs && p->seqs <= p->cap_seqs, "a pass of %lld rows is beyond the plan",
+	      (long long)p->rows);
+	batch_upload(&g->batch);
+	send_draws(g);
+	if (recorded) replay(g, b);
+	else compute(g);
+	g->m->ops->download(g->m->backend, g->host_token, g->token, (size_t)g->outs * 4);
 }
 
 /* Text of n tokens, in the scratch arena. Ids without a token, the padding rows of a vocabulary, are nothing, as `tokenizers` has it. */
@@ -308,26 +233,8 @@ static int stops(struct generator *g, const struct candidate *c)
 /* Takes in the sampled tokens. */
 static void accept_pass(struct generator *g)
 {
-	const struct shape *s = &g->m->shape;
-	struct batch *b = &g->batch;
-	int64_t layers = shape_moe_layers(s), k = s->chosen;
-	if (b->rows * k > g->chosen_room) {
-		g->chosen_room = b->rows * k;
-		g->chosen = realloc(g->chosen, (size_t)g->chosen_room * sizeof *g->chosen);
-		CHECK(g->chosen, "out of memory for the chosen experts");
-	}
-	int32_t *chosen = g->chosen;
-	for (int64_t l = 0; l < layers; l++) {
-		g->m->ops->download(g->m->backend, chosen, activations_experts(g->acts, l), (size_t)(b->rows * k) * sizeof *chosen);
-		for (int64_t i = 0; i < b->outs; i++) {
-			struct candidate *c = g->out_of[i];
-			for (int64_t j = 0; j < k; j++)
-				c->experts[((int64_t)c->length * layers + l) * k + j] = (uint16_t)chosen[b->host.out_row[i] * k + j];
-		}
-	}
-	for (int64_t i = 0; i < b->outs; i++) {
+	for (int64_t i = 0; i < g->outs; i++) {
 		struct candidate *c = g->out_of[i];
-		c->logprobs[c->length] = g->host_logprob[i];
 		c->tokens[c->length++] = g->host_token[i];
 		c->done = 1;
 		if (g->host_token[i] == g->o.end_token) c->finish = GROUP_FINISH_END;
@@ -335,40 +242,35 @@ static void accept_pass(struct generator *g)
 		else if ((int)c->length == g->o.max_new) c->finish = GROUP_FINISH_LENGTH;
 		else c->done = 0;
 	}
-	g->tokens += (uint64_t)b->outs;
+	g->tokens += (uint64_t)g->outs;
 	g->passes++;
-}
-
-/* After a prompt's first pass its completions get their tables, and copies of the page where it ends. */
-static void fork_candidates(struct generator *g, struct flight *f)
-{
-	const struct shape *s = &g->m->shape;
-	int64_t p = f->request->prompt_tokens, full = p / KV_PAGE;
-	f->prefilled = 1;
-	for (int c = 0; c < g->o.completions; c++) {
-		struct candidate *d = &f->candidate[c];
-		memcpy(d->pages, f->pages, (size_t)full * sizeof *d->pages);
-		if (p % KV_PAGE == 0 || d->done) continue;
-		d->pages[full] = page_take(g);
-		for (int64_t l = 0; l < s->layers; l++) {
-			struct kv_args kv = {.k_pages = g->cache.k[l], .v_pages = g->cache.v[l], .kv_heads = (int)s->kv_heads, .dk = (int)s->head_dim,
-					     .dv = (int)s->value_dim};
-			g->m->ops->kv_copy(g->m->backend, &kv, f->pages[full], d->pages[full]);
-		}
-	}
 }
 
 static void release_pages(struct generator *g, struct flight *f)
 {
-	int64_t p = f->request->prompt_tokens, full = p / KV_PAGE;
-	for (int c = 0; c < g->o.completions; c++) {
-		struct candidate *d = &f->candidate[c];
-		/* positions held: prompt and all but the last token; nothing private when the completion ended at once */
-		int64_t held = p + (int64_t)d->length - 1, used = (held + KV_PAGE - 1) / KV_PAGE;
-		if (d->length <= 1 && (d->done || p % KV_PAGE == 0)) used = full;
-		for (int64_t i = full; i < used; i++) g->free_pages[g->free_count++] = d->pages[i];
-	}
-	for (int64_t i = 0; i < (p + KV_PAGE - 1) / KV_PAGE; i++) g->free_pages[g->free_count++] = f->pages[i];
+	int64_t full = f->request->prompt_tokens / KV_PAGE;
+	if (!f->prefilled) return;
+	for (int c = 0; c < g->o.completions; c++)
+		for (int64_t i = full; i < f->candidate[c].held; i++) g->free_pages[g->free_count++] = f->candidate[c].pages[i];
+	for (int64_t i = 0; i < f->held; i++) g->free_pages[g->free_count++] = f->pages[i];
+}
+
+/* Log-probabilities and experts of a finished group come down at once; packed as its tokens are. */
+static void collect(struct generator *g, const struct flight *f, float *logprobs, uint16_t *experts)
+{
+	const struct model *m = g->m;
+	const struct kept *k = &g->kept;
+	int64_t layers = shape_moe_layers(&m->shape), chosen = m->shape.chosen, first = (f - g->flights) * k->flight_places, most = g->o.max_new;
+	float *lp = arena_must(g->scratch, (size_t)k->layer_places, sizeof *lp);
+	int32_t *ex = arena_must(g->scratch, (size_t)(layers * k->layer_places * chosen) + 1, sizeof *ex);
+	m->ops->download(m->backend, lp, k->logprob + first, (size_t)k->layer_places * sizeof *lp);
+	if (layers) m->ops->download(m->backend, ex, k->expert + first * chosen, (size_t)(layers * k->layer_places * chosen) * sizeof *ex);
+	for (int c = 0; c < g->o.completions; c++)
+		for (int64_t i = 0; i < f->candidate[c].length; i++) {
+			*logprobs++ = lp[c * most + i];
+			for (int64_t l = 0; l < layers; l++)
+				for (int64_t j = 0; j < chosen; j++) *experts++ = (uint16_t)ex[(l * k->layer_places + c * most + i) * chosen + j];
+		}
 }
 
 static const char *decoded(struct generator *g, const struct candidate *c)
@@ -404,9 +306,8 @@ static int finish_group(struct generator *g, struct flight *f, uint64_t version,
 	for (uint32_t c = 0, at = 0; c < out.size; at += out.length[c++]) {
 		const struct candidate *d = &f->candidate[c];
 		memcpy(tokens + r->prompt_tokens + at, d->tokens, d->length * sizeof *tokens);
-		memcpy(logprobs + at, d->logprobs, d->length * sizeof *logprobs);
-		memcpy(experts + at * items, d->experts, (size_t)(d->length * items) * sizeof *experts);
 	}
+	collect(g, f, logprobs, experts);
 	out.tokens = tokens;
 	out.logprobs = logprobs;
 	out.experts = items > 0 ? experts : NULL;
@@ -446,17 +347,12 @@ int generator_run(struct generator *g, const struct generate_request *requests, 
 			      requests[next].prompt_tokens, g->o.max_prompt);
 			admit(&g->flights[i], &requests[next++], g->o.completions);
 		}
-		build_pass(g);
-		batch_upload(&g->batch);
-		model_forward(g->m, g->acts, &g->batch, &g->cache);
-		sample_pass(g);
+		run_pass(g, build_pass(g));
 		accept_pass(g);
 		FAULT_POINT("generate.after_token", "each completion under way has one more token");
 		for (int i = 0; i < g->o.batch_groups; i++) {
 			struct flight *f = &g->flights[i];
-			if (!f->request) continue;
-			if (!f->prefilled) fork_candidates(g, f);
-			if (!finished(g, f)) continue;
+			if (!f->request || !finished(g, f)) continue;
 			done++;
 			rc = finish_group(g, f, version, sink, arg, e);
 			if (rc < 0) goto out;

@@ -53,8 +53,6 @@ void generate_plan(const struct shape *, struct backend *, const struct generate
 struct generator;
 int generator_open(struct generator **out, const struct model *m, const struct generate_options *, struct err *e);
 void generator_close(struct generator *);
-/* The uniform stream may change between runs (evaluation against sampling). */
-void generator_set_sampling(struct generator *, const struct sampling *, enum rng_purpose);
 /* stop may be NULL; when it becomes non-zero the call returns ERR_STOPPED. */
 int generator_run(struct generator *, const struct generate_request *requests, uint32_t n, uint64_t policy_version, generate_sink *, void *arg,
 		  atomic_int *stop, struct err *e);

@@ -122,19 +122,6 @@ static void test_extreme_scores(void **state)
 	kit_clear(k);
 }
 
-static void test_kv_copy(void **state)
-{
-	struct kit *k = *state;
-	struct array kp = kit_random(k, 3 * 2 * 5 * KV_PAGE, 1), vp = kit_random(k, 3 * 2 * 7 * KV_PAGE, 1);
-	struct kv_args kv = {.k_pages = kp.d, .v_pages = vp.d, .kv_heads = 2, .dk = 5, .dv = 7};
-	k->ops->kv_copy(k->b, &kv, 2, 0);
-	memcpy(kp.h, kp.h + kp.n / 3 * 2, (size_t)kp.n / 3 * 4);
-	memcpy(vp.h, vp.h + vp.n / 3 * 2, (size_t)vp.n / 3 * 4);
-	kit_expect(k, kp, NULL, kit_widen(k, kp), "kv_copy, keys");
-	kit_expect(k, vp, NULL, kit_widen(k, vp), "kv_copy, values");
-	kit_clear(k);
-}
-
 static int open_kit(void **state)
 {
 	static struct kit k;
@@ -153,7 +140,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sequences), cmocka_unit_test(test_head_sizes),	  cmocka_unit_test(test_groups),
-		cmocka_unit_test(test_blocks),	  cmocka_unit_test(test_extreme_scores), cmocka_unit_test(test_kv_copy),
+		cmocka_unit_test(test_blocks),	  cmocka_unit_test(test_extreme_scores),
 	};
 	return cmocka_run_group_tests_name("ops_attention", tests, open_kit, close_kit);
 }

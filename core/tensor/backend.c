@@ -35,6 +35,32 @@ int backend_limits(struct backend *b, struct backend_limits *out)
 	return b->limits ? b->limits(b, out) : 0;
 }
 
+int backend_has_graphs(const struct backend *b)
+{
+	return b->graph_begin != NULL;
+}
+
+void backend_graph_begin(struct backend *b)
+{
+	CHECK(b->graph_begin, "%s records no operations", b->ops->name);
+	b->graph_begin(b);
+}
+
+struct backend_graph *backend_graph_end(struct backend *b)
+{
+	return b->graph_end(b);
+}
+
+int backend_graph_run(struct backend *b, const struct backend_graph *g)
+{
+	return b->graph_run(b, g);
+}
+
+void backend_graph_close(struct backend *b, struct backend_graph *g)
+{
+	if (g) b->graph_close(b, g);
+}
+
 uint64_t backend_allocations(const struct backend *b)
 {
 	return __atomic_load_n(&b->allocations, __ATOMIC_RELAXED);

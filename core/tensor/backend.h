@@ -13,6 +13,10 @@ struct backend {
 	uint64_t allocations;    /* counted by whoever allocates (backend_count), on any thread */
 	int (*memory)(struct backend *, size_t *left, size_t *total);       /* NULL: none of its own; then no scratch either */
 	size_t (*scratch)(struct backend *, const struct ops_sizes *);
+	void (*graph_begin)(struct backend *); /* NULL: no graphs, and the next three are not there */
+	struct backend_graph *(*graph_end)(struct backend *);
+	int (*graph_run)(struct backend *, const struct backend_graph *);
+	void (*graph_close)(struct backend *, struct backend_graph *);
 	int (*limits)(struct backend *, struct backend_limits *);           /* NULL: none */
 	double (*library)(struct backend *, int64_t m, int64_t n, int64_t k); /* the same */
 	const char *identity; /* what the fingerprint takes in besides the results; NULL: nothing */

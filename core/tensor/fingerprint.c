@@ -180,7 +180,8 @@ static void probe_attention(struct probe *p)
 	second.row = probe_ints(p, KEYS - KV_PAGE, KV_PAGE, 1, KEYS);
 	second.page = probe_ints(p, KEYS - KV_PAGE, 1, 0, 3);
 	p->ops->kv_write(p->b, &second);
-	p->ops->kv_copy(p->b, &kv, 1, 2);
+	second.page = probe_ints(p, KEYS - KV_PAGE, 2, 0, 3);
+	p->ops->kv_write(p->b, &second);
 	struct attention_args a = {.q = probe_tensor(p, ROWS, HEADS * DK, 2), .heads = HEADS, .kv_heads = KV_HEADS, .dk = DK, .dv = DV, .scale = 0.25f,
 				   .k_pages = kv.k_pages, .v_pages = kv.v_pages, .tables = probe_memory(p, tables, sizeof tables), .table_stride = 2,
 				   .row_seq = probe_ints(p, ROWS, 0, 1, 2), .row_pos = probe_ints(p, ROWS, 3, 11, KEYS), .out = probe_tensor(p, ROWS, HEADS * DV, 1),
@@ -275,11 +276,16 @@ static void probe_vocabulary(struct probe *p)
 		probe_take(p, h.entropy, ROWS);
 		probe_take(p, h.dx.data, ROWS * WIDTH);
 		probe_take(p, h.dw.data, VOCAB * WIDTH);
+		struct uniforms_args u = {.seed = 11, .purpose = RNG_TEST, .n = ROWS, .counter = (const uint32_t *)probe_ints(p, 4 * ROWS, 3, 7, 91),
+					  .out = probe_zeros(p, ROWS)};
+		p->ops->uniforms(p->b, &u);
 		struct sample_args s = {.logits = probe_tensor(p, ROWS, VOCAB, 5), .temperature = i == 3 ? 0 : 0.8f, .top_k = h.top_k, .top_p = h.top_p,
-					.uniform = probe_random(p, ROWS, 0.99f), .token = probe_memory(p, NULL, ROWS * 4), .logprob = h.logprob};
+					.uniform = u.out, .token = probe_memory(p, NULL, ROWS * 4), .logprob = h.logprob};
 		p->ops->sample(p->b, &s);
 		probe_take(p, s.token, ROWS);
 		probe_take(p, s.logprob, ROWS);
+		p->ops->place_rows(p->b, tensor_f32(h.entropy, ROWS, 1), tensor_f32(s.logprob, ROWS, 1), NULL, probe_ints(p, ROWS, 5, 1, ROWS), ROWS);
+		probe_take(p, h.entropy, ROWS);
 		probe_end(p);
 	}
 	for (int i = 0; i < 2; i++) {

@@ -191,6 +191,15 @@ struct head_args {
 	struct tensor dx, dw;    /* added; dw.data NULL: frozen */
 };
 
+/* out[i] = rng_uniform({seed, purpose}, a, b, c) of core/base/rng.h. */
+struct uniforms_args {
+	uint64_t seed;
+	uint32_t purpose;
+	int64_t n;
+	const uint32_t *counter; /* [n, 4]: a, low word of b, high word of b, c */
+	float *out;              /* [n] in [0,1) */
+};
+
 struct sample_args {
 	struct tensor logits;    /* [n, V] (raw); overwritten */
 	float temperature;       /* 0: greedy (the log-probability is then that of temperature 1) */
@@ -249,8 +258,6 @@ struct ops {
 	void (*kv_write)(struct backend *, const struct kv_args *);
 	/* k[row] += page slot for each entry in order: the transpose of kv_write, for gradients */
 	void (*kv_read_add)(struct backend *, const struct kv_args *);
-	/* copies one page to another, all heads */
-	void (*kv_copy)(struct backend *, const struct kv_args *, int32_t from, int32_t to);
 	void (*attention_forward)(struct backend *, const struct attention_args *);
 	void (*attention_backward)(struct backend *, const struct attention_args *);
 	void (*router_forward)(struct backend *, const struct router_args *);
@@ -265,12 +272,15 @@ struct ops {
 	void (*columns)(struct backend *, const struct columns_args *);
 	void (*head_forward)(struct backend *, const struct head_args *);
 	void (*head_backward)(struct backend *, const struct head_args *);
+	void (*uniforms)(struct backend *, const struct uniforms_args *);
 	void (*sample)(struct backend *, const struct sample_args *);
 	void (*add)(struct backend *, float *y, const float *x, int64_t n); /* y += x */
 	/* y[i] = x[rows[i]] */
 	void (*gather_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
 	/* y[rows[i]] += x[i] in order of i */
 	void (*scatter_add_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
+	/* y[to[i]] = x[from[i]] for i < n, words of 32 bits of whatever kind; from NULL: i. No row of y twice. */
+	void (*place_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *from, const int32_t *to, int64_t n);
 	double (*sum_squares)(struct backend *, const float *x, int64_t n); /* fixed tree; not finite when x is not */
 	void (*adamw)(struct backend *, const struct adamw_args *);
 };
@@ -287,6 +297,18 @@ int backend_open(struct backend **out, const struct backend_options *, struct er
 void backend_close(struct backend *);
 const struct ops *backend_ops(const struct backend *);
 int backend_threads(const struct backend *);
+
+/* Operations that are recorded once and run again (CUDA graphs). Between begin and end operations are noted and not run;
+ * memory may be neither taken nor given back, and the host be neither read nor written (upload, download, wait): that aborts.
+ * Addresses and sizes are as they were; what differs from run to run lies in backend memory. */
+struct backend_graph;
+/* 0: this backend records nothing (the CPU), operations are simply called. */
+int backend_has_graphs(const struct backend *);
+void backend_graph_begin(struct backend *);
+struct backend_graph *backend_graph_end(struct backend *);
+/* 0, and nothing is run, when the working memory has moved since: it is to be recorded anew. */
+int backend_graph_run(struct backend *, const struct backend_graph *);
+void backend_graph_close(struct backend *, struct backend_graph *); /* NULL is legal */
 
 /* What the next allocations are for, a string constant: the table of a shortage sums them up. Without a backend (a plan) nothing is noted. */
 void backend_purpose(struct backend *, const char *what);

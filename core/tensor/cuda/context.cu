@@ -18,6 +18,7 @@ CUDA_API void cuda_must(int code, const char *what)
 CUDA_API void *K(cuda_alloc)(struct backend *b, size_t bytes)
 {
 	void *p = NULL;
+	cuda_not_recorded(b, "memory is taken");
 	cudaError_t rc = cudaMalloc(&p, bytes ? bytes : 1);
 	if (rc == cudaErrorMemoryAllocation) {
 		size_t left = 0, total = 0;
@@ -35,6 +36,7 @@ CUDA_API void *K(cuda_alloc)(struct backend *b, size_t bytes)
 
 CUDA_API void K(cuda_release)(struct backend *b, void *p)
 {
+	cuda_not_recorded(b, "memory is given back");
 	cuda_must(cudaStreamSynchronize(cuda_of(b)->stream), "kernels before cudaFree");
 	cuda_must(cudaFree(p), "cudaFree");
 	account_give(b->account, p);
@@ -44,6 +46,7 @@ CUDA_API void K(cuda_release)(struct backend *b, void *p)
 static void transfer(struct backend *b, void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind)
 {
 	if (!bytes) return;
+	if (kind != cudaMemcpyDeviceToDevice) cuda_not_recorded(b, "the host is read or written");
 	cuda_must(cudaMemcpyAsync(dst, src, bytes, kind, cuda_of(b)->stream), "cudaMemcpy");
 	if (kind != cudaMemcpyDeviceToDevice) cuda_must(cudaStreamSynchronize(cuda_of(b)->stream), "kernels before a transfer");
 }
@@ -70,6 +73,7 @@ CUDA_API void K(cuda_zero)(struct backend *b, void *dst, size_t bytes)
 
 CUDA_API void K(cuda_wait)(struct backend *b)
 {
+	cuda_not_recorded(b, "the host waits");
 	cuda_must(cudaStreamSynchronize(cuda_of(b)->stream), "kernels");
 }
 
@@ -156,6 +160,7 @@ CUDA_API int cuda_backend_open(struct backend **out, const struct backend_option
 	b->base.identity = b->identity;
 	b->base.account = &b->account;
 	b->base.memory = cuda_memory;
+	K(cuda_graphs)(&b->base);
 	b->base.scratch = K(cuda_scratch_plan);
 	b->base.limits = cuda_limits;
 	b->base.library = cuda_library_product;

@@ -83,9 +83,11 @@ struct cuda_backend {
 #ifdef TENFOLD_CUDA_HOST
 	struct host_machine *machine;
 	size_t limit;        /* bytes that this "device" has; 0: no limit */
+	struct backend_graph *graph; /* being recorded; NULL: none is */
 #else
 	cudaStream_t stream;
 #endif
+	int recording;       /* between graph_begin and graph_end */
 	int bf16;            /* products round their inputs to bf16 */
 	int processors;      /* multiprocessors, for persistent grids */
 	char *scratch;       /* device memory; reserved, or grown to the greatest need */
@@ -106,10 +108,12 @@ CUDA_API void *K(cuda_scratch)(struct backend *, size_t bytes);
 CUDA_API void K(cuda_send)(struct backend *, void *device, const void *host, size_t bytes);
 
 #ifdef TENFOLD_CUDA_HOST
+/* Runs it, or notes it while a graph is recorded (host/graph.c). */
+void host_submit(struct cuda_backend *, void (*kernel)(const void *), const void *arg, size_t arg_bytes, struct host_index grid, unsigned threads, size_t shared);
 #define LAUNCH_SHARED(b, kernel, gx, gy, gz, threads, bytes, value)                                                    \
 	do {                                                                                                           \
 		struct host_index grid_ = {(unsigned)(gx), (unsigned)(gy), (unsigned)(gz)};                            \
-		if (grid_.x && grid_.y && grid_.z) host_launch(cuda_of(b)->machine, kernel, &(value), grid_, threads, bytes); \
+		if (grid_.x && grid_.y && grid_.z) host_submit(cuda_of(b), kernel, &(value), sizeof(value), grid_, threads, bytes); \
 	} while (0)
 #else
 /* Stops the program: after a failed call the device's state is unknown. */

@@ -10,6 +10,7 @@ void K(embedding_backward)(struct backend *, struct tensor dtable, const int32_t
 void K(gather_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
 void K(scatter_add_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
 void K(add)(struct backend *, float *y, const float *x, int64_t n);
+void K(place_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *from, const int32_t *to, int64_t n);
 double K(sum_squares)(struct backend *, const float *x, int64_t n);
 void K(norm_forward)(struct backend *, const struct norm_args *);
 void K(norm_backward)(struct backend *, const struct norm_args *);
@@ -18,7 +19,6 @@ void K(linear_forward)(struct backend *, const struct linear_args *);
 void K(linear_backward)(struct backend *, const struct linear_args *);
 void K(kv_write)(struct backend *, const struct kv_args *);
 void K(kv_read_add)(struct backend *, const struct kv_args *);
-void K(kv_copy)(struct backend *, const struct kv_args *, int32_t from, int32_t to);
 void K(attention_forward)(struct backend *, const struct attention_args *);
 void K(attention_backward)(struct backend *, const struct attention_args *);
 void K(router_forward)(struct backend *, const struct router_args *);
@@ -33,6 +33,7 @@ void K(dropout)(struct backend *, const struct dropout_args *);
 void K(columns)(struct backend *, const struct columns_args *);
 void K(head_forward)(struct backend *, const struct head_args *);
 void K(head_backward)(struct backend *, const struct head_args *);
+void K(uniforms)(struct backend *, const struct uniforms_args *);
 void K(sample)(struct backend *, const struct sample_args *);
 void K(adamw)(struct backend *, const struct adamw_args *);
 

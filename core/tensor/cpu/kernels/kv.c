@@ -49,11 +49,3 @@ void K(kv_read_add)(struct backend *b, const struct kv_args *a)
 	struct kv_job job = {a};
 	pool_run(cpu_of(b)->pool, a->kv_heads, kv_read_add_head, &job);
 }
-
-void K(kv_copy)(struct backend *b, const struct kv_args *a, int32_t from, int32_t to)
-{
-	(void)b;
-	size_t k = (size_t)a->kv_heads * a->dk * KV_PAGE, v = (size_t)a->kv_heads * a->dv * KV_PAGE;
-	memcpy(a->k_pages + (size_t)to * k, a->k_pages + (size_t)from * k, k * sizeof(float));
-	memcpy(a->v_pages + (size_t)to * v, a->v_pages + (size_t)from * v, v * sizeof(float));
-}

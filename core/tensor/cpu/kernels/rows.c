@@ -1,4 +1,6 @@
-/* Whole rows, or runs of their columns, moved or added: embedding, gather, scatter, fused projections, sums. */
+/* Whole rows, or runs of their columns, moved or added: embedding, gather, scatter, fused projections, sums; and the
+ * sampler's numbers. */
+#include "core/base/rng.h"
 #include "core/tensor/cpu/kernels/kernels.h"
 
 void K(embedding_forward)(struct backend *b, struct tensor table, const int32_t *ids, struct tensor y)
@@ -32,6 +34,24 @@ void K(scatter_add_rows)(struct backend *b, struct tensor y, struct tensor x, co
 		float *to = dst + rows[i] * y.cols;
 		const float *from = src + i * x.cols;
 		for (int64_t c = 0; c < x.cols; c++) to[c] += from[c];
+	}
+}
+
+void K(place_rows)(struct backend *b, struct tensor y, struct tensor x, const int32_t *from, const int32_t *to, int64_t n)
+{
+	(void)b;
+	CHECK(x.cols == y.cols, "place: rows of %lld into rows of %lld", (long long)x.cols, (long long)y.cols);
+	const float *src = x.data;
+	float *dst = y.data;
+	for (int64_t i = 0; i < n; i++) memcpy(dst + to[i] * y.cols, src + (from ? from[i] : i) * x.cols, (size_t)x.cols * sizeof *dst);
+}
+
+void K(uniforms)(struct backend *b, const struct uniforms_args *a)
+{
+	(void)b;
+	for (int64_t i = 0; i < a->n; i++) {
+		const uint32_t *c = a->counter + 4 * i;
+		a->out[i] = rng_uniform((struct rng_key){a->seed, a->purpose}, c[0], (uint64_t)c[2] << 32 | c[1], c[3]);
 	}
 }
 

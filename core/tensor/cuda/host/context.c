@@ -15,6 +15,7 @@ static size_t taken(const struct account *a)
 void *K(cuda_alloc)(struct backend *b, size_t bytes)
 {
 	struct cuda_backend *c = cuda_of(b);
+	cuda_not_recorded(b, "memory is taken");
 	size_t left = c->limit > taken(&c->account) ? c->limit - taken(&c->account) : 0;
 	if (c->limit && bytes > left) {
 		account_short(&c->account, bytes, left, c->limit);
@@ -29,6 +30,7 @@ void *K(cuda_alloc)(struct backend *b, size_t bytes)
 
 void K(cuda_release)(struct backend *b, void *p)
 {
+	cuda_not_recorded(b, "memory is given back");
 	account_give(b->account, p);
 	free(p);
 }
@@ -43,7 +45,7 @@ static int host_memory(struct backend *b, size_t *left, size_t *total)
 
 void K(cuda_upload)(struct backend *b, void *dst, const void *src, size_t bytes)
 {
-	(void)b;
+	cuda_not_recorded(b, "the host is read or written");
 	if (bytes) memcpy(dst, src, bytes);
 }
 
@@ -54,19 +56,17 @@ void K(cuda_download)(struct backend *b, void *dst, const void *src, size_t byte
 
 void K(cuda_copy)(struct backend *b, void *dst, const void *src, size_t bytes)
 {
-	(void)b;
-	if (bytes) memmove(dst, src, bytes);
+	if (bytes && !host_note_bytes(cuda_of(b), dst, src, bytes)) memmove(dst, src, bytes);
 }
 
 void K(cuda_zero)(struct backend *b, void *dst, size_t bytes)
 {
-	(void)b;
-	if (bytes) memset(dst, 0, bytes);
+	if (bytes && !host_note_bytes(cuda_of(b), dst, NULL, bytes)) memset(dst, 0, bytes);
 }
 
 void K(cuda_wait)(struct backend *b)
 {
-	(void)b;
+	cuda_not_recorded(b, "the host waits");
 }
 
 void K(cuda_weights_changed)(struct backend *b)
@@ -95,6 +95,7 @@ void *K(cuda_scratch)(struct backend *b, size_t bytes)
 {
 	struct cuda_backend *c = cuda_of(b);
 	CHECK(scratch_grow(b, bytes) == 0, "out of device memory for scratch:%s", backend_shortage(b));
+	if (c->recording) return host_note_scratch(c, bytes);
 	/* always another piece: what a kernel leaves there for the next operation by mistake is lost */
 	free(c->scratch);
 	c->scratch = (char *)malloc(bytes ? bytes : 1);
@@ -137,6 +138,7 @@ int cuda_host_backend_open(struct backend **out, const char *precision, struct e
 	b->base.identity = b->identity;
 	b->base.account = &b->account;
 	b->base.memory = host_memory;
+	K(cuda_graphs)(&b->base);
 	b->base.scratch = K(cuda_scratch_plan);
 	b->bf16 = !strcmp(precision, "bf16");
 	b->processors = 3;

@@ -11,6 +11,7 @@ CUDA_API void K(embedding_backward)(struct backend *, struct tensor dtable, cons
 CUDA_API void K(gather_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
 CUDA_API void K(scatter_add_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
 CUDA_API void K(add)(struct backend *, float *y, const float *x, int64_t n);
+CUDA_API void K(place_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *from, const int32_t *to, int64_t n);
 CUDA_API double K(sum_squares)(struct backend *, const float *x, int64_t n);
 CUDA_API void K(norm_forward)(struct backend *, const struct norm_args *);
 CUDA_API void K(norm_backward)(struct backend *, const struct norm_args *);
@@ -19,7 +20,6 @@ CUDA_API void K(linear_forward)(struct backend *, const struct linear_args *);
 CUDA_API void K(linear_backward)(struct backend *, const struct linear_args *);
 CUDA_API void K(kv_write)(struct backend *, const struct kv_args *);
 CUDA_API void K(kv_read_add)(struct backend *, const struct kv_args *);
-CUDA_API void K(kv_copy)(struct backend *, const struct kv_args *, int32_t from, int32_t to);
 CUDA_API void K(attention_forward)(struct backend *, const struct attention_args *);
 CUDA_API void K(attention_backward)(struct backend *, const struct attention_args *);
 CUDA_API void K(router_forward)(struct backend *, const struct router_args *);
@@ -34,6 +34,7 @@ CUDA_API void K(dropout)(struct backend *, const struct dropout_args *);
 CUDA_API void K(columns)(struct backend *, const struct columns_args *);
 CUDA_API void K(head_forward)(struct backend *, const struct head_args *);
 CUDA_API void K(head_backward)(struct backend *, const struct head_args *);
+CUDA_API void K(uniforms)(struct backend *, const struct uniforms_args *);
 CUDA_API void K(sample)(struct backend *, const struct sample_args *);
 CUDA_API void K(adamw)(struct backend *, const struct adamw_args *);
 

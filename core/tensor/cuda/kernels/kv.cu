@@ -50,10 +50,3 @@ CUDA_API void K(kv_read_add)(struct backend *b, const struct kv_args *a)
 	struct kv_launch l = {*a, a->k.rows};
 	if (a->writes > 0) LAUNCH(b, kv_sum, cuda_blocks(a->k.rows, ENTRY_ROWS), 1, 1, ENTRY_THREADS, l);
 }
-
-CUDA_API void K(kv_copy)(struct backend *b, const struct kv_args *a, int32_t from, int32_t to)
-{
-	size_t k = (size_t)a->kv_heads * (size_t)a->dk * KV_PAGE, v = (size_t)a->kv_heads * (size_t)a->dv * KV_PAGE;
-	b->ops->copy(b, a->k_pages + (size_t)to * k, a->k_pages + (size_t)from * k, k * sizeof(float));
-	b->ops->copy(b, a->v_pages + (size_t)to * v, a->v_pages + (size_t)from * v, v * sizeof(float));
-}

@@ -18,6 +18,29 @@ KERNEL(rows_gather, struct rows_launch, THREADS)
 	arg.y[i] = arg.x[arg.rows[r] * arg.cols + c];
 }
 
+struct place_launch {
+	uint32_t *y;
+	const uint32_t *x;
+	const int32_t *from, *to;
+	int64_t n, cols, x_rows, y_rows;
+};
+
+KERNEL(rows_place, struct place_launch, THREADS)
+{
+	int64_t i = global_thread(), r = i / arg.cols, c = i % arg.cols;
+	if (r >= arg.n) return;
+	int64_t from = arg.from ? arg.from[r] : r, to = arg.to[r];
+	DEVICE_CHECK(from >= 0 && from < arg.x_rows && to >= 0 && to < arg.y_rows);
+	arg.y[to * arg.cols + c] = arg.x[from * arg.cols + c];
+}
+
+CUDA_API void K(place_rows)(struct backend *b, struct tensor y, struct tensor x, const int32_t *from, const int32_t *to, int64_t n)
+{
+	CHECK(x.cols == y.cols, "place: rows of %lld into rows of %lld", (long long)x.cols, (long long)y.cols);
+	struct place_launch l = {(uint32_t *)y.data, (const uint32_t *)x.data, from, to, n, x.cols, x.rows, y.rows};
+	LAUNCH(b, rows_place, cuda_blocks(n * x.cols, THREADS), 1, 1, THREADS, l);
+}
+
 KERNEL(rows_scatter, struct rows_launch, ENTRY_THREADS)
 {
 	SHARED struct entries e;

@@ -31,7 +31,6 @@ CUDA_API void K(cuda_table)(struct ops *t)
 	t->linear_backward = K(linear_backward);
 	t->kv_write = K(kv_write);
 	t->kv_read_add = K(kv_read_add);
-	t->kv_copy = K(kv_copy);
 	t->attention_forward = K(attention_forward);
 	t->attention_backward = K(attention_backward);
 	t->router_forward = K(router_forward);
@@ -46,10 +45,12 @@ CUDA_API void K(cuda_table)(struct ops *t)
 	t->columns = K(columns);
 	t->head_forward = K(head_forward);
 	t->head_backward = K(head_backward);
+	t->uniforms = K(uniforms);
 	t->sample = K(sample);
 	t->add = K(add);
 	t->gather_rows = K(gather_rows);
 	t->scatter_add_rows = K(scatter_add_rows);
+	t->place_rows = K(place_rows);
 	t->sum_squares = K(sum_squares);
 	t->adamw = K(adamw);
 }
