@@ -5,6 +5,7 @@ ctest timeout: 1500
 import csv
 import io
 import json
+import math
 import os
 import re
 import socket
@@ -116,6 +117,27 @@ class Tools(RunTest):
         lines = self.short("command", **{"reward.terms": "command:1.0", "reward.command": "python3 " + score})
         self.assertTrue(any(line["reward/command"] > 0 for line in lines), [line["reward/command"] for line in lines])
         self.assertEqual(lines[0]["objective/scores"] > 0, lines[0]["reward/command"] > 0)
+
+    def test_rewards_and_completions_at_the_edge(self):
+        """Scores of +-1e30, the same score for all, completions of one token: nothing that is not finite comes of it."""
+        score = self.place("score.py")
+        with open(score, "w") as f:
+            f.write("import json, sys\nfor line in sys.stdin:\n    g = json.loads(line)\n"
+                    "    print(json.dumps({'id': g['id'], 'scores': [eval(sys.argv[1])(len(t)) for t in g['completions']]}), flush=True)\n")
+        for critic, advantage in (("head", "gae"), ("none", "group"), ("none", "group_mean")):
+            for rule in ("lambda n: 1e30 if n % 2 else -1e30", "lambda n: 1"):
+                with self.subTest(advantage=advantage, rule=rule):
+                    lines = self.short("edge", **{"reward.terms": "command:1.0", "reward.command": "python3 %s '%s'" % (score, rule),
+                                                  "ppo.critic": critic, "ppo.advantage": advantage, "ppo.eos_rule": "none"})
+                    self.assertEqual(abs(lines[0]["objective/scores"]) > 1e20, "1e30" in rule, lines[0]["objective/scores"])
+                    self.check_finite(lines)
+        self.check_finite(self.short("one", **{"rollout.max_new_tokens": 1}))
+
+    def check_finite(self, lines):
+        for line in lines:
+            self.assertEqual(line["training/skipped_updates"], 0)
+            for name, value in line.items():
+                self.assertTrue(isinstance(value, (int, float)) and math.isfinite(value), "%s is %s" % (name, value))
 
     def test_a_service_of_ones_own(self):
         python = python_with_zmq()
