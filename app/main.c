@@ -4,6 +4,7 @@
 #include "app/commands.h"
 #include "app/options.h"
 #include "core/base/fault.h"
+#include "core/base/log.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -83,6 +84,8 @@ int main(int argc, char **argv)
 		if (fflush(stdout) != 0 && rc >= 0) rc = err_set(&e, ERR_IO, "cannot write to the standard output");
 		if (rc >= 0) return rc;
 		fprintf(stderr, "tenfold %s: %s\n", commands[i].name, e.msg);
+		log_setup(commands[i].name, LOG_SILENT); /* into the run's log too, where it was open: the dashboard says why a run has failed */
+		if (rc != ERR_STOPPED) log_error("%s", e.msg);
 		return err_exit_status(rc);
 	}
 	return unknown(argv[1]);

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const unsigned char report_chart_js[], report_page_js[], report_page_css[];
-extern const unsigned long report_chart_js_bytes, report_page_js_bytes, report_page_css_bytes;
+extern const unsigned char report_chart_js[], report_charts_js[], report_page_js[], report_page_css[];
+extern const unsigned long report_chart_js_bytes, report_charts_js_bytes, report_page_js_bytes, report_page_css_bytes;
 
 /* JSON inside a <script> element: no <, > or & may stand in it. They occur in strings only, where \u escapes are legal. */
 static void write_escaped(FILE *f, const char *json)
@@ -40,6 +40,7 @@ static void write_page(FILE *f, const char *data, const char *nonce)
 	fprintf(f, "</script>\n<script nonce=\"%s\">\n", nonce);
 	fwrite(report_chart_js, 1, report_chart_js_bytes, f);
 	fprintf(f, "\n</script>\n<script nonce=\"%s\">\n", nonce);
+	fwrite(report_charts_js, 1, report_charts_js_bytes, f);
 	fwrite(report_page_js, 1, report_page_js_bytes, f);
 	fputs("</script>\n</body>\n</html>\n", f);
 }

@@ -19,7 +19,7 @@ json_t *report_number(double v)
 	return isfinite(v) ? json_real(v) : json_null();
 }
 
-static json_t *clean(const char *text, size_t limit)
+json_t *report_text_to(const char *text, size_t limit)
 {
 	size_t n = text ? strlen(text) : 0;
 	char *out = malloc(limit + 8);
@@ -33,7 +33,7 @@ static json_t *clean(const char *text, size_t limit)
 
 json_t *report_text(const char *text)
 {
-	return clean(text, TEXT_LIMIT);
+	return report_text_to(text, TEXT_LIMIT);
 }
 
 int report_memory(struct err *e)
@@ -56,7 +56,7 @@ static int on_run(void *ctx, const struct store_run *r)
 	json_object_set_new(l->run, "fingerprint", report_text(r->fingerprint));
 	json_object_set_new(l->run, "program", report_text(r->program));
 	json_object_set_new(l->run, "time", report_number(r->time));
-	json_object_set_new(l->run, "config", clean(r->config, CONFIG_LIMIT));
+	json_object_set_new(l->run, "config", report_text_to(r->config, CONFIG_LIMIT));
 	return 0;
 }
 

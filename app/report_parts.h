@@ -1,4 +1,4 @@
-/* What the files of the report share; everyone else uses report.h. */
+/* What the files of the report and the dashboard share; everyone else uses report.h. */
 #ifndef TENFOLD_APP_REPORT_PARTS_H
 #define TENFOLD_APP_REPORT_PARTS_H
 
@@ -11,6 +11,8 @@
 json_t *report_number(double v);
 /* Text cleaned to UTF-8 and cut to what a page shows; NULL is "". */
 json_t *report_text(const char *text);
+/* The same cut to so many bytes. */
+json_t *report_text_to(const char *text, size_t limit);
 /* Fills *e with ERR_MEMORY; returns it. */
 int report_memory(struct err *e);
 /* Fills run.groups and run.loads. */

@@ -80,26 +80,35 @@ static void gae(struct ppo_batch *b, double gamma, double lambda)
 	}
 }
 
+void ppo_group_advantage(const char *kind, const double *total, int64_t count, double *advantage)
+{
+	double sum = 0, squares = 0, n = (double)count;
+	for (int64_t i = 0; i < count; i++) sum += total[i];
+	double mean = sum / n;
+	for (int64_t i = 0; i < count; i++) squares += (total[i] - mean) * (total[i] - mean);
+	double std = sqrt(squares / (n > 1 ? n - 1 : 1)); /* unbiased, as torch.std in GRPO implementations */
+	for (int64_t i = 0; i < count; i++) {
+		double a = total[i] - mean;
+		if (!strcmp(kind, "group")) a /= std + 1e-4;
+		if (!strcmp(kind, "leave_one_out")) a *= n / (n > 1 ? n - 1 : 1);
+		advantage[i] = a;
+	}
+}
+
 /* One number a completion: its total reward against the group's. */
 static void group_advantages(struct ppo_batch *b, const char *kind)
 {
 	for (int64_t g = 0; g < b->groups; g++) {
-		double total[GROUP_MAX], sum = 0, squares = 0, n = (double)b->size;
+		double total[GROUP_MAX] = {0}, advantage[GROUP_MAX];
 		for (int64_t i = 0; i < b->size; i++) {
 			int64_t s = g * b->size + i;
 			total[i] = 0;
 			for (int64_t j = b->first[s]; j < b->first[s + 1]; j++) total[i] += (double)b->reward[j];
-			sum += total[i];
 		}
-		double mean = sum / n;
-		for (int64_t i = 0; i < b->size; i++) squares += (total[i] - mean) * (total[i] - mean);
-		double std = sqrt(squares / (n > 1 ? n - 1 : 1)); /* unbiased, as torch.std in GRPO implementations */
+		ppo_group_advantage(kind, total, b->size, advantage);
 		for (int64_t i = 0; i < b->size; i++) {
 			int64_t s = g * b->size + i;
-			double a = total[i] - mean;
-			if (!strcmp(kind, "group")) a /= std + 1e-4;
-			if (!strcmp(kind, "leave_one_out")) a *= n / (n > 1 ? n - 1 : 1);
-			for (int64_t j = b->first[s]; j < b->first[s + 1]; j++) b->advantage[j] = (float)a, b->returns[j] = (float)total[i];
+			for (int64_t j = b->first[s]; j < b->first[s + 1]; j++) b->advantage[j] = (float)advantage[i], b->returns[j] = (float)total[i];
 		}
 	}
 }

@@ -24,6 +24,10 @@ void ppo_rewards(struct ppo_batch *b, const struct config_ppo *c, double kl_coef
  * completion from the group's returns. */
 void ppo_advantages(struct ppo_batch *b, const struct config_ppo *c);
 
+/* The advantages of one group, from the total reward of each completion [count, at most GROUP_MAX]: less the mean; by kind
+ * also over (deviation + 1e-4) (group, GRPO), unchanged (group_mean, Dr. GRPO), or times n/(n−1) (leave_one_out, RLOO). */
+void ppo_group_advantage(const char *kind, const double *total, int64_t count, double *advantage);
+
 /* (x − mean)·rsqrt(var + 1e-8) over entries with mask, population variance; keep_mean adds the mean again. x may be
  * gathered through index[n] (NULL: 0..n-1). */
 void ppo_whiten(float *x, const uint8_t *mask, const int64_t *index, int64_t n, int keep_mean);

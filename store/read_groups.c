@@ -19,7 +19,7 @@ struct group_reader {
 
 static const char *const reader_sql[STATEMENTS] = {
 	"SELECT g.slot, g.prompt, g.policy_version, g.size, g.prompt_tokens, g.moe_layers, g.experts_per_token, g.terms, g.scorer_version, p.text "
-	"FROM groups g JOIN prompts p ON p.prompt=g.prompt WHERE g.stage=?1 AND g.step=?2 ORDER BY g.slot",
+	"FROM groups g JOIN prompts p ON p.prompt=g.prompt WHERE g.stage=?1 AND g.step=?2 AND (?3 < 0 OR g.slot=?3) ORDER BY g.slot",
 	"SELECT candidate, token_count, finish, tokens, logprobs, experts, text, reward FROM candidates WHERE stage=?1 AND step=?2 AND slot=?3 "
 	"ORDER BY candidate",
 	"SELECT candidate, term, value FROM scores WHERE stage=?1 AND step=?2 AND slot=?3 ORDER BY candidate, term",
@@ -137,7 +137,9 @@ static int read_scores(struct group_reader *r, struct group *g)
 	return 0;
 }
 
-int store_each_group(struct store *s, const char *stage, uint64_t step, int (*fn)(void *ctx, const struct group *g), void *ctx, struct err *e)
+/* Those of a step, or the one of that slot. */
+static int read_groups(struct store *s, const char *stage, uint64_t step, int64_t slot, int (*fn)(void *ctx, const struct group *g), void *ctx,
+                       struct err *e)
 {
 	struct group_reader r = { .s = s, .arena = arena_open(0), .e = e };
 	int rc = 0, got;
@@ -146,6 +148,7 @@ int store_each_group(struct store *s, const char *stage, uint64_t step, int (*fn
 		sqlite3_bind_text(r.q[k], 1, stage, -1, SQLITE_STATIC);
 		sqlite3_bind_int64(r.q[k], 2, (int64_t)step);
 	}
+	sqlite3_bind_int64(r.q[OF_GROUP], 3, slot);
 	while (rc == 0 && (got = sqlite3_step(r.q[OF_GROUP])) != SQLITE_DONE) {
 		if (got != SQLITE_ROW) {
 			rc = store_sql_error(s, got, e, "table groups");
@@ -165,5 +168,32 @@ int store_each_group(struct store *s, const char *stage, uint64_t step, int (*fn
 out:
 	for (int k = 0; k < STATEMENTS; k++) sqlite3_finalize(r.q[k]);
 	arena_close(r.arena);
+	return rc;
+}
+
+int store_each_group(struct store *s, const char *stage, uint64_t step, int (*fn)(void *ctx, const struct group *g), void *ctx, struct err *e)
+{
+	return read_groups(s, stage, step, -1, fn, ctx, e);
+}
+
+struct one_group {
+	int (*fn)(void *ctx, const struct group *g);
+	void *ctx;
+	int found;
+};
+
+static int take_group(void *ctx, const struct group *g)
+{
+	struct one_group *o = ctx;
+	o->found = 1;
+	return o->fn(o->ctx, g);
+}
+
+int store_get_group(struct store *s, const char *stage, uint64_t step, uint32_t slot, int (*fn)(void *ctx, const struct group *g), void *ctx,
+                    struct err *e)
+{
+	struct one_group o = { .fn = fn, .ctx = ctx };
+	int rc = read_groups(s, stage, step, slot, take_group, &o, e);
+	if (rc == 0 && !o.found) return err_set(e, ERR_NOT_FOUND, "%s: stage %s, step %llu has no group %u", s->path, stage, (unsigned long long)step, slot);
 	return rc;
 }

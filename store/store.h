@@ -153,6 +153,41 @@ int store_each_step_metric(struct store *s, const char *stage, uint64_t from, in
 int store_each_group(struct store *s, const char *stage, uint64_t step, int (*fn)(void *ctx, const struct group *g), void *ctx,
                      struct err *e);
 
+/* One of them. ERR_NOT_FOUND. */
+int store_get_group(struct store *s, const char *stage, uint64_t step, uint32_t slot, int (*fn)(void *ctx, const struct group *g), void *ctx,
+                    struct err *e);
+
+struct store_outline { /* a group without its candidates */
+	uint32_t slot, prompt, size;
+	const char *prompt_text, *scorer_version;
+	double reward, lowest, highest; /* over its candidates; NaN: not scored */
+	double tokens;                  /* mean length */
+};
+/* Of a step, by slot. */
+int store_each_outline(struct store *s, const char *stage, uint64_t step, int (*fn)(void *ctx, const struct store_outline *r), void *ctx,
+                       struct err *e);
+
+/* Looking for words, the newest first. */
+struct store_search {
+	const char *text;  /* found as it stands, ASCII letters in either case */
+	const char *stage; /* NULL: all */
+	int prompts;       /* 0: in completions; 1: in the prompts of groups */
+	int64_t before;    /* 0: from the newest; else where an earlier search stopped: its *next */
+	uint32_t limit;    /* hits */
+	double seconds;    /* after which it stops where it is */
+};
+struct store_hit {
+	const char *stage;
+	uint64_t step;
+	uint32_t slot;
+	int32_t candidate;        /* -1: a prompt */
+	double reward;            /* of the candidate, or the mean of the group; NaN: none */
+	const char *prompt, *text; /* text: of the completion; "" for a prompt */
+};
+/* *next: 0 when all was looked at. ERR_RANGE: nothing to look for. */
+int store_each_hit(struct store *s, const struct store_search *q, int (*fn)(void *ctx, const struct store_hit *r), void *ctx, int64_t *next,
+                   struct err *e);
+
 /* Comparisons of a step by slot, source (NULL: all) and version; margins are those of the record, NaN where unknown. */
 int store_each_comparison(struct store *s, const char *stage, uint64_t step, const char *source,
                           int (*fn)(void *ctx, uint32_t slot, const struct store_comparison *c), void *ctx, struct err *e);

@@ -6,12 +6,12 @@ names, roles and contrast take its place, and that is said.
 ctest timeout: 300
 """
 import json
-import os
 import re
 import sys
 import time
 
 from label_kit import Server, browser, item
+from page_kit import HOSTILE, accessible, expect, failures, finished, no_errors, press, shot, wait
 
 try:
     from selenium.webdriver.common.action_chains import ActionChains
@@ -20,76 +20,6 @@ try:
 except ImportError:
     print("skipped: python3-selenium is missing")
     sys.exit(77)
-
-SHOTS = sys.argv[1] if len(sys.argv) > 1 else None
-failures, checked = [], set()
-HOSTILE = ["<script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\"><svg onload=alert(1)>",
-           "[click](javascript:document.title='pwned') ![](http://example.com/x.png) <a href='http://example.com'>a</a>",
-           "x" * (1 << 20), "left \u202eright\u202c \u0000 zero\u200bwidth \u2066iso\u2069"]
-
-
-def expect(what, got, wanted):
-    if got != wanted:
-        failures.append("%s: %r instead of %r" % (what, got, wanted))
-
-
-def axe_source():
-    try:
-        import axe_selenium_python
-        path = os.path.join(os.path.dirname(axe_selenium_python.__file__), "node_modules", "axe-core", "axe.min.js")
-    except ImportError:
-        path = os.environ.get("AXE_CORE", "")
-    return open(path, encoding="utf-8").read() if os.path.exists(path) else None
-
-
-AXE = axe_source()
-# Own checks where axe-core is missing: every control has a name, every image and dialog too, texts have contrast 4.5.
-OWN = """
-const bad = [];
-const name = (e) => e.getAttribute('aria-label') || e.textContent.trim() || (e.labels && e.labels.length) || e.getAttribute('aria-labelledby');
-for (const e of document.querySelectorAll('button, a, input, select, textarea, progress, dialog')) if (!name(e)) bad.push('no name: ' + e.outerHTML.slice(0, 80));
-if (!document.documentElement.lang) bad.push('no language');
-const light = (c) => { const v = c.match(/[\\d.]+/g).slice(0, 3).map((x) => x / 255).map((x) => x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4); return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]; };
-const ground = (e) => { for (; e; e = e.parentElement) { const b = getComputedStyle(e).backgroundColor; if (!/, 0\\)$/.test(b)) return b; } return 'rgb(255,255,255)'; };
-for (const e of document.querySelectorAll('main *, header *')) {
-  if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || !e.offsetParent || e.closest(':disabled')) continue;
-  const a = light(getComputedStyle(e).color), b = light(ground(e)), ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-  if (ratio < 4.5) bad.push('contrast ' + ratio.toFixed(2) + ': ' + e.outerHTML.slice(0, 80));
-}
-return bad;
-"""
-
-
-def accessible(b, what):
-    if what in checked:
-        return
-    checked.add(what)
-    if not AXE:
-        expect("own checks of " + what, b.execute_script(OWN), [])
-        return
-    b.execute_script(AXE)
-    result = b.execute_async_script("const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then((r) => done(r.violations), (e) => done([{id: String(e), nodes: []}]))")
-    expect("axe-core on " + what, [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in result], [])
-
-
-def shot(b, name):
-    if SHOTS:
-        b.save_screenshot(os.path.join(SHOTS, name + ".png"))
-
-
-def wait(b, what, script, seconds=10):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if b.execute_script("return Boolean(%s)" % script):
-            return True
-        time.sleep(0.02)
-    failures.append("%s: not within %d s; the page says %r" % (what, seconds, b.find_element(By.TAG_NAME, "body").text[:300]))
-    return False
-
-
-def no_errors(b, what, but=()):
-    log = [e["message"] for e in b.get_log("browser") if not any(x in e["message"] for x in but)]
-    expect(what + ": the browser's log", log, [])
 
 
 def labels(server):
@@ -149,17 +79,6 @@ def by_mouse(b):
 
 def keys_for(b):
     return {"best_worst": "1" + "$", "duel": "2", "order": "1234567890"}[kind(b)]
-
-
-def press(b, keys):
-    """Keys as a keyboard sends them, to whatever has the focus."""
-    chain = ActionChains(b)
-    for key in keys:
-        if key in "!@#$":
-            chain.key_down(Keys.SHIFT).send_keys(str("!@#$".index(key) + 1)).key_up(Keys.SHIFT)
-        else:
-            chain.send_keys(key)
-    chain.perform()
 
 
 def finish(b, answer, most=60):
@@ -409,8 +328,4 @@ try:
 finally:
     b.quit()
     server.close()
-if not AXE:
-    print("axe-core is missing: own checks of names and contrast on %d pages instead" % len(checked))
-for failure in failures:
-    print("FAILED " + failure)
-sys.exit(1 if failures else 0)
+finished()

@@ -4,7 +4,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const runs = data.runs;
-  const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8b6bd1", "#7f7f7f"];
+  const { colour, alpha, format, percent, PPO, average, points, themeChart, lineSets, evalSets, rampBar, drawHeat } = drawing;
   const charts = [];
   const hidden = new Set();
   let smooth = true;
@@ -21,20 +21,9 @@
     node.append(...children.filter((c) => c !== null && c !== undefined));
     return node;
   };
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   /* Texts of models: characters that are invisible or turn the reading direction are shown by their code. */
   const plain = (text) => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g,
     (c) => "⟨U+" + c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0") + "⟩");
-  const colour = (i) => COLOURS[i % COLOURS.length];
-  const format = (v) => {
-    if (v === null || v === undefined) return "–";
-    if (typeof v !== "number") return String(v);
-    if (Number.isInteger(v) && Math.abs(v) < 1e15) return v.toLocaleString("en-US");
-    const a = Math.abs(v);
-    if (a !== 0 && (a < 1e-3 || a >= 1e7)) return v.toExponential(2);
-    return String(Number(v.toPrecision(4)));
-  };
-  const percent = (v) => (v === null || v === undefined ? "–" : (100 * v).toFixed(1) + " %");
   const body = document.getElementById("report");
   const section = (title, about) => {
     const s = el("section", {}, el("h2", { text: title }));
@@ -112,50 +101,10 @@
 
   /* ---- curves ---- */
 
-  const average = (y) => {
-    const half = Math.max(1, Math.floor(y.length / 40));
-    return y.map((_, i) => {
-      const near = y.slice(Math.max(0, i - half), i + half + 1).filter((v) => v !== null);
-      if (!near.length) return null;
-      /* a level stretch stays level: no rounding on the axis */
-      return near.every((v) => v === near[0]) ? near[0] : near.reduce((a, b) => a + b, 0) / near.length;
-    });
-  };
-  const points = (x, y) => x.map((v, i) => ({ x: v, y: y[i] }));
-  const alpha = (hex, a) => hex + Math.round(255 * a).toString(16).padStart(2, "0");
-
-  const makeChart = (place, datasets, options = {}) => {
-    const canvas = el("canvas", { role: "img", "aria-label": options.label || "" });
-    place.append(el("div", { class: "plot" }, canvas));
-    const axis = () => ({ grid: { color: css("--line") }, ticks: { color: css("--soft"), maxTicksLimit: 7 }, border: { display: false } });
-    const chart = new Chart(canvas, {
-      type: options.type || "line",
-      data: { datasets, labels: options.labels },
-      options: {
-        animation: false, maintainAspectRatio: false, responsive: true, parsing: options.type ? undefined : false, normalized: true, spanGaps: true,
-        interaction: { mode: "nearest", axis: "x", intersect: false },
-        plugins: { legend: { display: false }, tooltip: {
-          filter: (item) => !item.dataset.quiet,
-          callbacks: { label: (item) => item.dataset.label + ": " + (options.format || format)(item.parsed.y) } } },
-        scales: {
-          x: { ...axis(), type: options.type ? "category" : "linear" },
-          y: { ...axis(), beginAtZero: Boolean(options.zero), suggestedMin: options.low, suggestedMax: options.high },
-        },
-      },
-    });
-    if (options.format) chart.options.scales.y.ticks.callback = (v) => options.format(v);
-    if (options.type) { chart.options.scales.x.ticks.display = false; chart.options.scales.x.grid.display = false; }
+  const makeChart = (place, datasets, options) => {
+    const chart = drawing.makeChart(place, datasets, options);
     charts.push(chart);
     return chart;
-  };
-
-  const lineSets = (i, label, x, y) => {
-    const c = colour(i), base = { label, run: i, pointRadius: x.length < 3 ? 3 : 0, borderColor: c, backgroundColor: c, tension: 0 };
-    if (y.length < 30) return [{ ...base, data: points(x, y), borderWidth: 2 }];
-    return [
-      { ...base, data: points(x, y), borderWidth: 1, borderColor: alpha(c, 0.3), raw: true, quiet: true },
-      { ...base, data: points(x, average(y)), borderWidth: 2, smooth: true },
-    ];
   };
 
   const metricCard = (place, stage, name, title, options = {}) => {
@@ -186,14 +135,7 @@
       if (start.length && !rate.some((v) => v.step === 0)) rate.unshift({ ...start[0], step: 0 });
       if (!rate.length) return;
       const x = rate.map((v) => v.step);
-      const bounds = rate.some((v) => v.low !== null && v.high !== null);
-      if (bounds) {
-        sets.push({ label: name + "95 % interval", run: i, data: points(x, rate.map((v) => v.low)), borderWidth: 0, pointRadius: 0, quiet: true });
-        sets.push({ label: name + "95 % interval", run: i, data: points(x, rate.map((v) => v.high)), borderWidth: 0, pointRadius: 0, quiet: true,
-          fill: "-1", backgroundColor: alpha(c, 0.15) });
-      }
-      sets.push({ label: name + "held-out pass rate", run: i, data: points(x, rate.map((v) => v.value)), borderColor: c, backgroundColor: c,
-        borderWidth: 2, pointRadius: 3.5 });
+      sets.push(...evalSets(i, name + "held-out pass rate", rate));
       for (const [key, what, dash] of BASELINES) {
         const v = evals(run, key).slice(-1)[0];
         if (v) sets.push({ label: name + what, key, run: i, borderColor: c, borderDash: dash, borderWidth: 1.5, pointRadius: 0,
@@ -223,23 +165,6 @@
         table(["", "value [95 %]"], rows, [1])));
     });
   };
-
-  const PPO = [
-    ["objective/kl", "KL from the reference, nats a completion"],
-    ["objective/entropy", "Entropy, nats a completion"],
-    ["policy/entropy_avg", "Entropy, nats a token"],
-    ["policy/clipfrac_avg", "Clip fraction"],
-    ["policy/approxkl_avg", "Approximate KL of the update"],
-    ["response_length/mean", "Completion length, tokens"],
-    ["perf/throughput", "Tokens per second"],
-    ["objective/rlhf_reward", "Reward with the KL term"],
-    ["loss/policy_avg", "Policy loss"],
-    ["loss/value_avg", "Value loss"],
-    ["critic/vf_explained_var", "Explained variance of the critic"],
-    ["objective/kl_coef", "KL coefficient"],
-    ["actor/grad_norm", "Gradient norm"],
-    ["training/rollout_probs_diff_max", "Sampler against learner: largest difference of log-probabilities"],
-  ];
 
   /* A run that learns from a learned reward model and watches the verifier: what is optimised (proxy), what is meant (gold),
    * and how far the policy has gone, side by side, with the same steps; and the two against the distance (Gao et al. 2022,
@@ -352,23 +277,10 @@
 
   /* ---- experts ---- */
 
-  const ramp = (v) => {
-    /* load relative to an even share: 0 pale, 1 middle, 3 and more strong */
-    const t = Math.min(1, v / 3), dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    const from = dark ? [30, 36, 42] : [240, 244, 247], to = dark ? [120, 200, 255] : [0, 70, 130];
-    return from.map((f, k) => Math.round(f + (to[k] - f) * Math.sqrt(t)));
-  };
-  const drawHeat = (canvas, load, layer) => {
-    const w = load.steps.length, h = load.experts, context = canvas.getContext("2d");
-    canvas.width = w;
-    canvas.height = h;
-    const image = context.createImageData(w, h);
-    load.counts.forEach((layers, x) => {
-      const sum = layers[layer].reduce((a, b) => a + b, 0) || 1;
-      layers[layer].forEach((n, y) => image.data.set([...ramp((n * h) / sum), 255], 4 * (y * w + x)));
-    });
-    context.putImageData(image, 0, 0);
-  };
+  const relative = (load, layer) => load.counts.map((layers) => {
+    const sum = layers[layer].reduce((a, b) => a + b, 0) || 1;
+    return layers[layer].map((n) => (n * load.experts) / sum);
+  });
   const expertSection = () => {
     const loads = runs.flatMap((run, i) => run.loads.map((load) => ({ run, i, load })));
     if (!loads.length) return;
@@ -377,9 +289,7 @@
       const card = el("div", { class: "card" });
       const choose = el("select", { "aria-label": "layer" }, ...Array.from({ length: load.layers }, (_, l) => el("option", { value: l, text: "layer " + (l + 1) })));
       const legend = el("span", { class: "soft small" });
-      const bar = el("span", { class: "ramp" });
-      bar.style.background = "linear-gradient(90deg, rgb(" + ramp(0) + "), rgb(" + ramp(0.75) + "), rgb(" + ramp(3) + "))";
-      legend.append("0", bar, "3 times the even share or more");
+      legend.append("0", rampBar(), "3 times the even share or more");
       card.append(el("div", { class: "row" }, swatch(i), el("strong", { text: (runs.length > 1 ? run.label + ", " : "") + load.stage }), choose, legend));
       const canvas = el("canvas", { class: "heat", role: "img", "aria-label": "expert load by step" });
       const note = el("p", { class: "soft small" });
@@ -390,7 +300,7 @@
         const layer = Number(choose.value), row = load.counts[load.counts.length - 1][layer];
         const sum = row.reduce((a, b) => a + b, 0) || 1;
         const order = row.map((n, x) => [x, (n * load.experts) / sum]).sort((a, b) => b[1] - a[1] || a[0] - b[0]);
-        drawHeat(canvas, load, layer);
+        drawHeat(canvas, relative(load, layer));
         bars.data.labels = order.map((o) => "expert " + o[0]);
         bars.data.datasets[0].data = order.map((o) => o[1]);
         bars.update();
@@ -464,10 +374,7 @@
     for (const chart of charts) {
       chart.data.datasets.forEach((d, k) => chart.setDatasetVisibility(k, !hidden.has(d.run) && !(d.smooth && !smooth)));
       for (const d of chart.data.datasets) if (d.raw) { d.borderColor = smooth ? alpha(colour(d.run), 0.3) : colour(d.run); d.quiet = smooth; }
-      for (const name of ["x", "y"]) {
-        chart.options.scales[name].grid.color = css("--line");
-        chart.options.scales[name].ticks.color = css("--soft");
-      }
+      themeChart(chart);
       chart.update();
     }
   };

@@ -2,6 +2,7 @@
 #include "app/web/web.h"
 
 #include "app/web/campaign.h"
+#include "app/web/dash.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { STOP_RULE_TICKS = 20 }; /* of 0.1 s */
+enum { STOP_RULE_TICKS = 20, WATCH_TICKS = 5 }; /* of 0.1 s */
 
 int web_number(const char *text, int64_t *n, struct err *e)
 {
@@ -86,11 +87,17 @@ static void apply_stop_rule(struct web *w)
 
 int web_serve(const struct web_options *o, struct err *e)
 {
-	static const struct http_route *const tables[] = {web_page_routes, web_login_routes, web_label_routes, web_owner_routes, NULL};
+	static const struct http_route *const tables[] = {web_page_routes, web_login_routes, web_label_routes, web_owner_routes,
+		web_curve_routes, web_group_routes, web_statistics_routes, NULL};
 	struct web *w = calloc(1, sizeof *w);
+	struct dash_watch *watch = dash_watch_open();
 	char path[PATH_MAX], *certificate = NULL, *private_key = NULL;
 	int rc, ticks = 0;
-	if (!w) return err_set(e, ERR_MEMORY, "no memory for a server");
+	if (!w || !watch) {
+		free(w);
+		dash_watch_close(watch);
+		return err_set(e, ERR_MEMORY, "no memory for a server");
+	}
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_mutex_init(&w->reader_lock, NULL);
 	w->dir = o->dir;
@@ -114,11 +121,13 @@ int web_serve(const struct web_options *o, struct err *e)
 		nanosleep(&(struct timespec){0, 100 * 1000000}, NULL);
 		http_tick(w->http);
 		if (++ticks % STOP_RULE_TICKS == 0) apply_stop_rule(w);
+		if (ticks % WATCH_TICKS == 0 && http_streams(w->http)) dash_watch_look(watch, w);
 	}
 out:
 	http_close(w->http);
 	labels_close(w->reader);
 	labels_close(w->labels);
+	dash_watch_close(watch);
 	free(certificate);
 	free(private_key);
 	pthread_mutex_destroy(&w->lock);

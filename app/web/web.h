@@ -3,6 +3,7 @@
  *
  *   DIR/labels.db    made when it is missing; the server is its one writer
  *   DIR/web.key      signs cookies; mode 0600
+ *   run.db of runs in DIR and below: only read (dash.h)
  *
  * Who may do what is the route's `access`: WEB_ANYONE, WEB_PERSON (whoever signed
  * in, the owner too), WEB_OWNER. The owner signs in with the link that is printed
@@ -67,6 +68,9 @@ extern const struct http_route web_page_routes[];  /* pages, scripts, styles */
 extern const struct http_route web_login_routes[]; /* signing in and out, who am I */
 extern const struct http_route web_label_routes[]; /* the labelling page */
 extern const struct http_route web_owner_routes[]; /* campaigns, people, adjudication */
+extern const struct http_route web_curve_routes[]; /* the dashboard: runs and their curves */
+extern const struct http_route web_group_routes[]; /* the dashboard: groups, tokens, search */
+extern const struct http_route web_statistics_routes[]; /* the dashboard: labels of a campaign */
 
 /* web_login.c */
 int web_authorize(void *ctx, const struct http_route *route, const struct http_request *q);

@@ -3,19 +3,18 @@
 
 #include <string.h>
 
-extern const unsigned char web_label_html[], web_owner_html[], web_page_css[], web_common_js[], web_text_js[], web_label_js[], web_cards_js[], web_owner_js[];
-extern const unsigned long web_label_html_bytes, web_owner_html_bytes, web_page_css_bytes, web_common_js_bytes, web_text_js_bytes, web_label_js_bytes,
-	web_cards_js_bytes, web_owner_js_bytes;
-
-#define PAGE(name, type)                                                                                                                                        \
-	static int on_##name(void *ctx, const struct http_request *q, struct http_response *r, struct err *e)                                                   \
-	{                                                                                                                                                       \
-		(void)ctx;                                                                                                                                      \
-		(void)q;                                                                                                                                        \
-		(void)e;                                                                                                                                        \
-		http_reply_static(r, type, web_##name, web_##name##_bytes);                                                                                     \
-		return 0;                                                                                                                                       \
+#define FILE_OF(symbol, name, type)                                                                           \
+	extern const unsigned char symbol[];                                                                  \
+	extern const unsigned long symbol##_bytes;                                                            \
+	static int on_##name(void *ctx, const struct http_request *q, struct http_response *r, struct err *e) \
+	{                                                                                                     \
+		(void)ctx;                                                                                    \
+		(void)q;                                                                                      \
+		(void)e;                                                                                      \
+		http_reply_static(r, type, symbol, symbol##_bytes);                                           \
+		return 0;                                                                                     \
 	}
+#define PAGE(name, type) FILE_OF(web_##name, name, type)
 PAGE(label_html, "text/html; charset=utf-8")
 PAGE(owner_html, "text/html; charset=utf-8")
 PAGE(page_css, "text/css; charset=utf-8")
@@ -24,6 +23,16 @@ PAGE(text_js, "text/javascript; charset=utf-8")
 PAGE(label_js, "text/javascript; charset=utf-8")
 PAGE(cards_js, "text/javascript; charset=utf-8")
 PAGE(owner_js, "text/javascript; charset=utf-8")
+PAGE(dashboard_html, "text/html; charset=utf-8")
+PAGE(dashboard_css, "text/css; charset=utf-8")
+PAGE(dashkit_js, "text/javascript; charset=utf-8")
+PAGE(dashboard_js, "text/javascript; charset=utf-8")
+PAGE(curves_js, "text/javascript; charset=utf-8")
+PAGE(steps_js, "text/javascript; charset=utf-8")
+PAGE(finder_js, "text/javascript; charset=utf-8")
+PAGE(statistics_js, "text/javascript; charset=utf-8")
+FILE_OF(report_chart_js, chart_js, "text/javascript; charset=utf-8")
+FILE_OF(report_charts_js, charts_js, "text/javascript; charset=utf-8")
 
 static int on_icon(void *ctx, const struct http_request *q, struct http_response *r, struct err *e)
 {
@@ -45,6 +54,16 @@ const struct http_route web_page_routes[] = {
 	{"GET", "/label.js", WEB_ANYONE, 0, on_label_js, 0},
 	{"GET", "/cards.js", WEB_ANYONE, 0, on_cards_js, 0},
 	{"GET", "/owner.js", WEB_ANYONE, 0, on_owner_js, 0},
+	{"GET", "/dashboard", WEB_ANYONE, 0, on_dashboard_html, 0},
+	{"GET", "/dashboard.css", WEB_ANYONE, 0, on_dashboard_css, 0},
+	{"GET", "/dashkit.js", WEB_ANYONE, 0, on_dashkit_js, 0},
+	{"GET", "/dashboard.js", WEB_ANYONE, 0, on_dashboard_js, 0},
+	{"GET", "/curves.js", WEB_ANYONE, 0, on_curves_js, 0},
+	{"GET", "/steps.js", WEB_ANYONE, 0, on_steps_js, 0},
+	{"GET", "/finder.js", WEB_ANYONE, 0, on_finder_js, 0},
+	{"GET", "/statistics.js", WEB_ANYONE, 0, on_statistics_js, 0},
+	{"GET", "/chart.js", WEB_ANYONE, 0, on_chart_js, 0},
+	{"GET", "/charts.js", WEB_ANYONE, 0, on_charts_js, 0},
 	{"GET", "/favicon.ico", WEB_ANYONE, 0, on_icon, 0},
 	{NULL, NULL, 0, 0, NULL, 0},
 };

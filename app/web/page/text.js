@@ -9,7 +9,8 @@ const WORDS_MAX = 4000;    // of a text whose differences are looked for
 const ODD = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/;
 const ODD_SPLIT = new RegExp("(" + ODD.source + ")", "u");
 
-function plain(text) {
+// Text as nodes; nothing of it is read as markup.
+export function plain(text) {
   if (!ODD.test(text)) return [document.createTextNode(text)];
   return text.split(ODD_SPLIT).filter((part) => part !== "").map((part) => {
     if (!ODD.test(part)) return document.createTextNode(part);
