@@ -1,4 +1,4 @@
-/* `tenfold label`: new, import, export. While `tenfold web` runs it is the writer
+/* `tenfold label`: new, import, export, rank. While `tenfold web` runs it is the writer
  * of labels.db, so new and import ask for it to be stopped for the moment. */
 #include "app/commands.h"
 #include "app/label.h"
@@ -140,6 +140,7 @@ int command_label(int argc, char **argv, struct err *e)
 		{"new", "Make a campaign from a run or a file.", label_new},
 		{"import", "Make a campaign with the labels of another program.", label_import},
 		{"export", "Write the labels for other programs.", label_export},
+		{"rank", "Write the ranking that the labels imply, with its uncertainty.", label_rank},
 	};
 	enum { PARTS = sizeof parts / sizeof parts[0] };
 	for (int i = 0; argc > 1 && i < PARTS; i++)

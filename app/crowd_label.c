@@ -126,10 +126,12 @@ static int take_group(void *ctx, const struct group *g)
 	int shared = rng_uniform((struct rng_key){o->seed, RNG_CROWD}, number, UINT64_MAX - 4, 0) < o->overlap;
 	int64_t item = 0;
 	r->answers = 0;
-	int rc = put_item(r, g, &item);
+	int rc = labels_begin(r->labels, r->e);
+	if (rc < 0) return rc;
+	rc = put_item(r, g, &item);
 	for (uint32_t who = 0; rc == 0 && who < o->people; who++)
 		if (shared || who == number % o->people) rc = sit(r, item, who, g, score);
-	return rc;
+	return labels_end(r->labels, rc, r->e);
 }
 
 static int each_group(struct crowd_run *r, struct store *s, const char *stage)

@@ -12,6 +12,7 @@
 int label_new(int argc, char **argv, struct err *e);
 int label_import(int argc, char **argv, struct err *e);
 int label_export(int argc, char **argv, struct err *e);
+int label_rank(int argc, char **argv, struct err *e);
 
 /* DIR/labels.db for writing, or a sentence on who has it. */
 int label_open(struct labels **l, const char *dir, int writer, struct err *e);

@@ -109,10 +109,14 @@ static int make_judgements(struct reading *t)
 	s->judgement = calloc(2 * t->count + 1, sizeof *s->judgement);
 	s->arm = calloc(2 * t->count + 1, 1);
 	s->item = calloc(t->count + 1, sizeof *s->item);
-	if (!s->judgement || !s->arm || !s->item) return err_set(t->e, ERR_MEMORY, "no memory for %zu labels", t->count);
+	s->item_id = calloc(t->count + 1, sizeof *s->item_id);
+	if (!s->judgement || !s->arm || !s->item || !s->item_id) return err_set(t->e, ERR_MEMORY, "no memory for %zu labels", t->count);
 	for (size_t i = 0; i < t->count; i++) {
 		const struct row *w = &t->row[i];
-		if (i == 0 || w->item != w[-1].item) s->item[s->items++] = (struct crowd_item){.candidates = w->size, .begin = s->answers};
+		if (i == 0 || w->item != w[-1].item) {
+			s->item_id[s->items] = w->item;
+			s->item[s->items++] = (struct crowd_item){.candidates = w->size, .begin = s->answers};
+		}
 		s->judgement[s->answers] = w->judgement;
 		s->judgement[s->answers].item = s->items - 1;
 		s->judgement[s->answers].person = person_index(s, w->person);
@@ -264,26 +268,72 @@ static int find_campaign(struct labels *l, const char *name, int64_t *campaign, 
 	return rc == 0 && *campaign < 0 ? err_set(e, ERR_NOT_FOUND, "the labels have no campaign \"%s\"", name) : rc;
 }
 
+/* Keeps the rows of the last so many prompts that tell people apart; rows stand in the order of prompts. */
+static void keep_telling(struct reading *t, uint32_t prompts)
+{
+	size_t to = t->count, end = t->count;
+	while (end > 0 && prompts > 0) {
+		size_t begin = end - 1;
+		int several = 0;
+		for (; begin > 0 && t->row[begin - 1].item == t->row[end - 1].item; begin--) several |= t->row[begin - 1].person != t->row[end - 1].person;
+		if (several || (!t->row[begin].task && t->row[begin].best >= 0)) {
+			to -= end - begin;
+			memmove(&t->row[to], &t->row[begin], (end - begin) * sizeof *t->row);
+			prompts--;
+		}
+		end = begin;
+	}
+	t->count -= to;
+	memmove(t->row, t->row + to, t->count * sizeof *t->row);
+}
+
+/* Everything up to the groups. */
+static int read_answers(struct reading *t, struct labels *l, uint32_t telling)
+{
+	struct label_set *s = t->set;
+	struct labels_query q = {.through = s->event};
+	int rc = 0;
+	TRY(find_campaign(l, t->o->campaign, &q.campaign, t->e));
+	TRY(labels_each_label(l, &q, take_label, t, &s->changed, t->e));
+	if (t->count) qsort(t->row, t->count, sizeof *t->row, by_item);
+	if (telling) keep_telling(t, telling);
+	if (t->count == 0) TRY(err_set(t->e, ERR_NOT_FOUND, "up to event %lld there is no label with a ranking%s", (long long)s->event, telling ? " that tells about people" : ""));
+	TRY(number_people(t));
+	TRY(make_judgements(t));
+	rc = fit_people(t);
+out:
+	return rc;
+}
+
+static int begin(struct reading *t, struct labels *l)
+{
+	struct label_set *s = t->set;
+	memset(s, 0, sizeof *s);
+	s->event = t->o->through;
+	int rc = s->event ? 0 : labels_last_event(l, &s->event, t->e);
+	return rc == 0 && s->event == 0 ? err_set(t->e, ERR_NOT_FOUND, "nobody has labelled anything yet") : rc;
+}
+
 int label_set_read(struct label_set *out, struct labels *l, const struct label_set_options *o, struct arena *arena, struct err *e)
 {
 	struct reading t = {.set = out, .o = o, .arena = arena, .e = e};
-	struct labels_query q = {.through = o->through};
 	int rc = 0;
-	memset(out, 0, sizeof *out);
-	if (q.through == 0) TRY(labels_last_event(l, &q.through, e));
-	out->event = q.through;
-	TRY(find_campaign(l, o->campaign, &q.campaign, e));
-	if (q.through == 0) TRY(err_set(e, ERR_NOT_FOUND, "nobody has labelled anything yet"));
-	TRY(labels_digest(l, q.through, out->digest, e));
-	TRY(labels_each_label(l, &q, take_label, &t, &out->changed, e));
-	if (t.count == 0) TRY(err_set(e, ERR_NOT_FOUND, "up to event %lld there is no label with a ranking", (long long)q.through));
-	qsort(t.row, t.count, sizeof *t.row, by_item);
-	TRY(number_people(&t));
-	TRY(make_judgements(&t));
-	TRY(fit_people(&t));
-	TRY(make_groups(&t, l));
+	TRY(begin(&t, l));
+	TRY(labels_digest(l, out->event, out->digest, e));
+	TRY(read_answers(&t, l, 0));
+	rc = make_groups(&t, l);
 out:
 	chat_close(t.chat);
+	free(t.row);
+	if (rc < 0) label_set_free(out);
+	return rc;
+}
+
+int label_set_people(struct label_set *out, struct labels *l, const struct label_set_options *o, uint32_t telling, struct err *e)
+{
+	struct reading t = {.set = out, .o = o, .e = e};
+	int rc = begin(&t, l);
+	if (rc == 0) rc = read_answers(&t, l, telling);
 	free(t.row);
 	if (rc < 0) label_set_free(out);
 	return rc;
@@ -297,6 +347,7 @@ void label_set_free(struct label_set *s)
 	free(s->judgement);
 	free(s->arm);
 	free(s->item);
+	free(s->item_id);
 	memset(s, 0, sizeof *s);
 }
 

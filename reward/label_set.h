@@ -42,6 +42,7 @@ struct label_set {
 	struct judgement *judgement; /* [answers], prompt by prompt */
 	uint8_t *arm;                /* [answers] 0 none, 1 uniform, 2 gain */
 	struct crowd_item *item;     /* [items] */
+	int64_t *item_id;            /* [items] in labels.db, rising */
 	size_t answers;
 	uint32_t items;
 };
@@ -49,6 +50,10 @@ struct label_set {
 /* Texts and tokens are put into `arena`. ERR_NOT_FOUND: no such campaign, or no label with a ranking; ERR_NOT_FOUND too: a dialogue and a tokenizer
  * without a chat template. */
 int label_set_read(struct label_set *out, struct labels *l, const struct label_set_options *o, struct arena *arena, struct err *e);
+/* Without groups: item, item_id, judgement, people and the model. Of o: campaign, criterion, through. telling: only that many of
+ * the newest prompts that several people answered or whose answer is known, which is what tells how far people are to be
+ * trusted; 0: all. ERR_NOT_FOUND: no such campaign, or nothing to fit to. */
+int label_set_people(struct label_set *out, struct labels *l, const struct label_set_options *o, uint32_t telling, struct err *e);
 void label_set_free(struct label_set *s);
 
 /* How often the scores agree with answers, one by one, ties aside; people who are not trusted are left out. */

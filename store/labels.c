@@ -10,8 +10,16 @@
 
 extern const unsigned char store_labels_sql[]; /* NUL-terminated; made from labels.sql */
 
-static const struct migration migrations[] = {{0, NULL}};
-static const struct store_kind kind = {0x546e4c62 /* "TnLb" */, 1, "tenfold web", (const char *)store_labels_sql, "FULL", migrations};
+/* 2: indexes, so that nothing that is done for one answer looks at all of them. */
+static const struct migration migrations[] = {
+	{1, "CREATE INDEX items_role ON items (campaign, role, number);"
+	    "CREATE INDEX assignments_kind ON assignments (person, kind);"
+	    "CREATE INDEX assignments_open ON assignments (person, assignment) WHERE done IS NULL;"
+	    "CREATE INDEX events_exclude ON events (person, event) WHERE kind = 'exclude';"
+	    "CREATE INDEX events_include ON events (person, event) WHERE kind = 'include'"},
+	{0, NULL},
+};
+static const struct store_kind kind = {0x546e4c62 /* "TnLb" */, 2, "tenfold web", (const char *)store_labels_sql, "FULL", migrations};
 
 int labels_open(struct labels **out, const char *path, int writer, struct err *e)
 {
@@ -26,6 +34,8 @@ int labels_open(struct labels **out, const char *path, int writer, struct err *e
 	l->base.writer = writer;
 	int rc = writer ? store_file_write(&l->base, e) : store_file_read(&l->base, e);
 	if (rc == 0 && writer) rc = store_sql_run(&l->base, "PRAGMA secure_delete=1", e);
+	/* the log of a process that was killed may have what it was to forget (labels_person_erase) */
+	if (rc == 0 && writer) rc = store_sql_run(&l->base, "PRAGMA wal_checkpoint(TRUNCATE)", e);
 	if (rc < 0) {
 		labels_close(l);
 		return rc;
@@ -37,6 +47,8 @@ int labels_open(struct labels **out, const char *path, int writer, struct err *e
 void labels_close(struct labels *l)
 {
 	if (!l) return;
+	labels_state_free(l);
+	for (int i = 0; i < LABELS_STATEMENTS; i++) sqlite3_finalize(l->statement[i].q);
 	store_file_close(&l->base);
 	free(l);
 }
@@ -55,13 +67,42 @@ int labels_end(struct labels *l, int rc, struct err *e)
 		rc = committed;
 	}
 	if (!sqlite3_get_autocommit(l->base.db)) sqlite3_exec(l->base.db, "ROLLBACK", NULL, NULL, NULL);
+	labels_turns_unsettle(l);
 	return rc;
+}
+
+/* A prepared statement of that text (by its address) that is not in use; one is made where there is none. */
+static int statement_take(struct labels *l, sqlite3_stmt **q, const char *sql, struct err *e)
+{
+	struct labels_statement *room = NULL;
+	for (struct labels_statement *s = l->statement; s < l->statement + LABELS_STATEMENTS; s++) {
+		if (!s->q && !room) room = s;
+		if (s->sql != sql || s->busy || !s->q) continue;
+		s->busy = 1;
+		*q = s->q;
+		return 0;
+	}
+	*q = NULL;
+	int rc = store_sql_prepare(&l->base, q, sql, e);
+	if (rc == 0 && room) *room = (struct labels_statement){sql, *q, 1};
+	return rc;
+}
+
+void labels_finish(struct labels *l, sqlite3_stmt *q)
+{
+	for (struct labels_statement *s = l->statement; q && s < l->statement + LABELS_STATEMENTS; s++) {
+		if (s->q != q) continue;
+		sqlite3_reset(q);
+		sqlite3_clear_bindings(q);
+		s->busy = 0;
+		return;
+	}
+	sqlite3_finalize(q);
 }
 
 int labels_sql(struct labels *l, sqlite3_stmt **q, struct err *e, const char *sql, const char *types, ...)
 {
-	*q = NULL;
-	int rc = store_sql_prepare(&l->base, q, sql, e);
+	int rc = statement_take(l, q, sql, e);
 	if (rc < 0) return rc;
 	va_list ap;
 	va_start(ap, types);
@@ -82,7 +123,7 @@ int labels_sql(struct labels *l, sqlite3_stmt **q, struct err *e, const char *sq
 	va_end(ap);
 	if (bound == SQLITE_OK) return 0;
 	rc = store_sql_error(&l->base, bound, e, sql);
-	sqlite3_finalize(*q);
+	labels_finish(l, *q);
 	*q = NULL;
 	return rc;
 }
@@ -99,7 +140,7 @@ int labels_done(struct labels *l, sqlite3_stmt *q, int *changed, struct err *e)
 	int rc;
 	while ((rc = labels_step(l, q, e)) > 0)
 		;
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	if (changed) *changed = sqlite3_changes(l->base.db);
 	return rc;
 }

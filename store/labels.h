@@ -47,6 +47,9 @@ struct labels_campaign {
 /* With version 1 of the guidelines. ERR_STATE when there is one of that name. */
 int labels_campaign_put(struct labels *l, const char *name, const char *options, const char *guidelines, int64_t *campaign, struct err *e);
 int labels_campaign_state(struct labels *l, int64_t campaign, const char *state, struct err *e);
+/* Closes it by the stop rule, which is noted; whether it ever was. */
+int labels_campaign_stop(struct labels *l, int64_t campaign, struct err *e);
+int labels_campaign_was_stopped(struct labels *l, int64_t campaign, int *was, struct err *e);
 int labels_each_campaign(struct labels *l, int (*fn)(void *ctx, const struct labels_campaign *c), void *ctx, struct err *e);
 /* -1 in *campaign when there is none. */
 int labels_campaign_find(struct labels *l, const char *name, int64_t *campaign, struct err *e);
@@ -133,11 +136,17 @@ int labels_assignment_get(struct labels *l, int64_t assignment, struct labels_as
 int labels_assignment_open(struct labels *l, int64_t campaign, int64_t person, struct labels_assignment *a, struct err *e);
 /* Assignments of the person in the campaign so far, of that kind (NULL: all). */
 int labels_assignment_count(struct labels *l, int64_t campaign, int64_t person, const char *kind, int64_t *n, struct err *e);
-/* The item of that role that is to be given out next: in the order of numbers, first those that somebody has begun and
- * others still have to do; needs(number) people each; one taken within lease seconds and not done counts. *item 0: none is left
- * for this person. languages: comma separated, "": all. */
-int labels_next_item(struct labels *l, int64_t campaign, int64_t person, const char *role, const char *languages, double lease,
-                     uint32_t (*needs)(void *ctx, uint32_t number), void *ctx, int64_t *item, struct err *e);
+/* The item of role task that is to be given out next: in the order of numbers, first those that somebody has begun and others
+ * still have to do; needs(number) people each; one taken within lease seconds and not done counts. *item 0: none is left for
+ * this person. languages: comma separated, "": all. */
+int labels_next_item(struct labels *l, int64_t campaign, int64_t person, const char *languages, double lease, uint32_t (*needs)(void *ctx, uint32_t number),
+                     void *ctx, int64_t *item, struct err *e);
+/* The first item of role gold or qualification that this person has not had; everybody gets all. */
+int labels_next_known(struct labels *l, int64_t campaign, int64_t person, const char *role, const char *languages, int64_t *item, struct err *e);
+/* Answers of the person in the campaign that are not taken back, and assignments done. Not within a transaction. */
+int labels_progress(struct labels *l, int64_t campaign, int64_t person, int64_t *labels, int64_t *prompts, struct err *e);
+/* Answers in the campaign that are not taken back, of people who are not excluded. Not within a transaction. */
+int labels_campaign_answers(struct labels *l, int64_t campaign, int64_t *labels, struct err *e);
 
 struct labels_ask {
 	int64_t ask, assignment, item, person;
@@ -217,6 +226,7 @@ struct labels_label {
 struct labels_query {
 	int64_t campaign;      /* 0: all */
 	int64_t item, person;  /* 0: all */
+	const char *assigned;  /* task, gold, …; NULL: all */
 	int64_t through;       /* last event that is looked at; 0: the newest */
 	int excluded_too;      /* also of people who are excluded, for statistics about them */
 };

@@ -61,6 +61,7 @@ CREATE TABLE items (
 	extra TEXT CHECK (extra IS NULL OR json_valid(extra)),
 	UNIQUE (campaign, number)
 ) STRICT;
+CREATE INDEX items_role ON items (campaign, role, number);
 
 CREATE TABLE candidates (
 	item INTEGER NOT NULL REFERENCES items (item),
@@ -85,6 +86,8 @@ CREATE TABLE assignments (
 	UNIQUE (item, person, kind)
 ) STRICT;
 CREATE INDEX assignments_person ON assignments (person, assignment);
+CREATE INDEX assignments_kind ON assignments (person, kind);
+CREATE INDEX assignments_open ON assignments (person, assignment) WHERE done IS NULL;
 
 -- What was laid out, in which order, and why. kind: 1 best and worst, 2 duel, 3 order. hashes: of the prompt, then of the
 -- texts in the order shown.
@@ -125,6 +128,8 @@ CREATE TABLE events (
 ) STRICT;
 CREATE INDEX events_ask ON events (ask);
 CREATE INDEX events_person ON events (person, event);
+CREATE INDEX events_exclude ON events (person, event) WHERE kind = 'exclude';
+CREATE INDEX events_include ON events (person, event) WHERE kind = 'include';
 
 CREATE TABLE notes (
 	event INTEGER PRIMARY KEY REFERENCES events (event),

@@ -62,7 +62,7 @@ static int key_find(struct labels *l, const struct labels_answer *a, const char 
 			sqlite3_column_int(q, 6) != a->strength)
 			rc = err_set(e, ERR_MISMATCH, "this key was used for another answer: the first one stays");
 	}
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }
 
@@ -138,15 +138,17 @@ int labels_undo(struct labels *l, const char *key, int64_t person, int64_t event
 		undone = sqlite3_column_int64(q, 1);
 		if (undone && !strcmp(labels_text(q, 2), key)) *undo = undone, mine = -1;
 	}
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	if (rc < 0 || mine < 0) return rc < 0 ? rc : 0; /* the same request again */
 	if (!mine) return err_set(e, ERR_NOT_FOUND, "this person has no label %lld", (long long)event);
 	if (undone) return err_set(e, ERR_STATE, "that label is taken back already");
 	rc = labels_sql(l, &q, e, "INSERT INTO events(key, kind, person, undoes, strength, visible_ms, guidelines, page, time) VALUES(?1, 'undo', ?2, ?3, 0, 0, 0, '', ?4)",
 		"tiir", key, person, event, store_wall_time());
 	if (rc == 0) rc = labels_done(l, q, NULL, e);
-	if (rc == 0) *undo = sqlite3_last_insert_rowid(l->base.db);
-	return rc;
+	if (rc < 0) return rc;
+	*undo = sqlite3_last_insert_rowid(l->base.db);
+	FAULT_POINT("labels.within_undo", "a label is taken back, its prompt is not open again, the transaction open");
+	return 0;
 }
 
 int labels_notes_get(struct labels *l, int64_t event, char **reason, char **correction, struct err *e)
@@ -160,6 +162,6 @@ int labels_notes_get(struct labels *l, int64_t event, char **reason, char **corr
 		*correction = strdup(rc > 0 ? labels_text(q, 1) : "");
 		rc = *reason && *correction ? 0 : err_set(e, ERR_MEMORY, "no memory for notes");
 	}
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }

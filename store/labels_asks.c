@@ -1,25 +1,29 @@
 /* Who is given which item, and what was laid out for them. */
+#include "core/base/fault.h"
 #include "store/labels_internal.h"
-
 
 int labels_assign(struct labels *l, int64_t item, int64_t person, const char *kind, int64_t *assignment, struct err *e)
 {
 	sqlite3_stmt *q;
 	int rc = labels_sql(l, &q, e,
-		"INSERT INTO assignments(item, person, kind, place, time) SELECT ?1, ?2, ?3, (SELECT count(*) FROM assignments s JOIN items i ON i.item = s.item"
-		" WHERE s.person = ?2 AND i.campaign = (SELECT campaign FROM items WHERE item = ?1)), ?4",
+		"INSERT INTO assignments(item, person, kind, place, time) SELECT ?1, ?2, ?3, " LABELS_PLACES("(SELECT campaign FROM items WHERE item = ?1)", "?2") ", ?4",
 		"iitr", item, person, kind, store_wall_time());
 	if (rc == 0) rc = labels_done(l, q, NULL, e);
-	if (rc == 0) *assignment = sqlite3_last_insert_rowid(l->base.db);
-	return rc;
+	if (rc < 0) return rc;
+	*assignment = sqlite3_last_insert_rowid(l->base.db);
+	labels_turns_touch(l, item);
+	return 0;
 }
 
 int labels_assignment_done(struct labels *l, int64_t assignment, int done, struct err *e)
 {
 	sqlite3_stmt *q;
 	int rc = done ? labels_sql(l, &q, e, "UPDATE assignments SET done = ?2 WHERE assignment = ?1 AND done IS NULL", "ir", assignment, store_wall_time())
-		      : labels_sql(l, &q, e, "UPDATE assignments SET done = NULL WHERE assignment = ?1", "i", assignment);
-	return rc < 0 ? rc : labels_done(l, q, NULL, e);
+		      : labels_sql(l, &q, e, "UPDATE assignments SET done = NULL WHERE assignment = ?1 AND done IS NOT NULL RETURNING item", "i", assignment);
+	if (rc < 0) return rc;
+	while ((rc = labels_step(l, q, e)) > 0) labels_turns_touch(l, sqlite3_column_int64(q, 0)); /* wanted again */
+	labels_finish(l, q);
+	return rc;
 }
 
 static int assignment_give(struct labels *l, sqlite3_stmt *q, struct labels_assignment *a, struct err *e)
@@ -34,7 +38,7 @@ static int assignment_give(struct labels *l, sqlite3_stmt *q, struct labels_assi
 		a->time = sqlite3_column_double(q, 5);
 		a->done = sqlite3_column_double(q, 6);
 	}
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }
 
@@ -49,7 +53,7 @@ int labels_assignment_open(struct labels *l, int64_t campaign, int64_t person, s
 {
 	sqlite3_stmt *q;
 	int rc = labels_sql(l, &q, e,
-		"SELECT s.assignment, s.item, s.person, s.kind, s.place, s.time, s.done FROM assignments s JOIN items i ON i.item = s.item"
+		"SELECT s.assignment, s.item, s.person, s.kind, s.place, s.time, s.done FROM assignments s CROSS JOIN items i ON i.item = s.item"
 		" WHERE s.person = ?2 AND i.campaign = ?1 AND s.done IS NULL ORDER BY s.assignment LIMIT 1",
 		"ii", campaign, person);
 	return rc < 0 ? rc : assignment_give(l, q, a, e);
@@ -58,51 +62,14 @@ int labels_assignment_open(struct labels *l, int64_t campaign, int64_t person, s
 int labels_assignment_count(struct labels *l, int64_t campaign, int64_t person, const char *kind, int64_t *n, struct err *e)
 {
 	sqlite3_stmt *q;
-	int rc = labels_sql(l, &q, e,
-		"SELECT count(*) FROM assignments s JOIN items i ON i.item = s.item WHERE s.person = ?2 AND i.campaign = ?1 AND (?3 IS NULL OR s.kind = ?3)", "iit",
-		campaign, person, kind);
+	int rc = kind ? labels_sql(l, &q, e,
+			       "SELECT count(*) FROM assignments s CROSS JOIN items i ON i.item = s.item WHERE s.person = ?2 AND s.kind = ?3 AND i.campaign = ?1", "iit", campaign,
+			       person, kind)
+		      : labels_sql(l, &q, e, "SELECT " LABELS_PLACES("?1", "?2"), "ii", campaign, person);
 	if (rc < 0) return rc;
 	rc = labels_step(l, q, e);
 	if (rc > 0) *n = sqlite3_column_int64(q, 0);
-	sqlite3_finalize(q);
-	return rc < 0 ? rc : 0;
-}
-
-static int language_in(const char *languages, const char *language)
-{
-	if (!*languages || !*language) return 1;
-	size_t n = strlen(language);
-	for (const char *p = languages; *p;) {
-		p += strspn(p, ", ");
-		size_t k = strcspn(p, ", ");
-		if (k == n && !strncmp(p, language, n)) return 1;
-		p += k;
-	}
-	return 0;
-}
-
-int labels_next_item(struct labels *l, int64_t campaign, int64_t person, const char *role, const char *languages, double lease,
-                     uint32_t (*needs)(void *ctx, uint32_t number), void *ctx, int64_t *item, struct err *e)
-{
-	/* taken: by others who finished it, or took it a short while ago */
-	sqlite3_stmt *q;
-	int rc = labels_sql(l, &q, e,
-		"SELECT i.item, i.number, i.language, (SELECT count(*) FROM assignments s JOIN people p ON p.person = s.person WHERE s.item = i.item AND s.kind = ?3"
-		" AND (s.done IS NOT NULL OR s.time > ?4 OR EXISTS (SELECT 1 FROM asks a JOIN events v ON v.ask = a.ask WHERE a.assignment = s.assignment AND v.time > ?4))"
-		" AND s.person NOT IN (SELECT person FROM excluded)) AS taken"
-		" FROM items i WHERE i.campaign = ?1 AND i.role = ?3 AND NOT EXISTS (SELECT 1 FROM assignments s WHERE s.item = i.item AND s.person = ?2)"
-		" ORDER BY i.number",
-		"iitr", campaign, person, role, store_wall_time() - lease);
-	if (rc < 0) return rc;
-	int64_t fresh = 0, begun = 0;
-	while (!begun && (rc = labels_step(l, q, e)) > 0) {
-		int64_t taken = sqlite3_column_int64(q, 3);
-		if (!language_in(languages, labels_text(q, 2)) || taken >= (int64_t)needs(ctx, (uint32_t)sqlite3_column_int64(q, 1))) continue;
-		if (taken > 0) begun = sqlite3_column_int64(q, 0);
-		else if (!fresh) fresh = sqlite3_column_int64(q, 0);
-	}
-	sqlite3_finalize(q);
-	*item = begun ? begun : fresh;
+	labels_finish(l, q);
 	return rc < 0 ? rc : 0;
 }
 
@@ -126,6 +93,7 @@ int labels_ask_put(struct labels *l, struct labels_ask *a, struct err *e)
 		a->repeats, a->time));
 	TRY(labels_done(l, q, NULL, e));
 	a->ask = sqlite3_last_insert_rowid(l->base.db);
+	FAULT_POINT("labels.within_asking", "a question is laid out, its transaction open");
 out:
 	return rc;
 }
@@ -149,12 +117,12 @@ static int ask_read(struct labels *l, sqlite3_stmt *q, struct labels_ask *a, str
 	return 0;
 }
 
-/* The first row of the query; finalizes it. */
+/* The first row of the query, which is finished. */
 static int ask_give(struct labels *l, sqlite3_stmt *q, struct labels_ask *a, struct err *e)
 {
 	int rc = labels_step(l, q, e);
 	if (rc > 0 && ask_read(l, q, a, e) < 0) rc = ERR_FORMAT;
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }
 
@@ -183,7 +151,7 @@ int labels_each_ask(struct labels *l, int64_t assignment, int (*fn)(void *ctx, c
 		if (rc == 0) rc = fn(ctx, &a);
 		if (rc) break;
 	}
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }
 
@@ -192,7 +160,7 @@ int labels_ask_to_repeat(struct labels *l, int64_t campaign, int64_t person, int
 #define REPEATABLE                                                                                                                                              \
 	"WHERE s.person = ?2 AND s.kind = 'task' AND a.kind <> 3 AND a.criterion = 0 AND (SELECT campaign FROM items i WHERE i.item = s.item) = ?1"             \
 	" AND NOT EXISTS (SELECT 1 FROM assignments t WHERE t.item = s.item AND t.person = ?2 AND t.kind = 'repeat')"                                          \
-	" AND (SELECT count(*) FROM events v WHERE v.person = ?2 AND v.kind = 'label' AND v.time > a.time) >= ?3"                                              \
+	" AND a.time < (SELECT v.time FROM events v WHERE v.person = ?2 AND v.kind = 'label' ORDER BY v.event DESC LIMIT 1 OFFSET ?3 - 1)"                       \
 	" AND EXISTS (SELECT 1 FROM events v WHERE v.ask = a.ask AND v.outcome = 'ranked' AND NOT EXISTS (SELECT 1 FROM events u WHERE u.undoes = v.event))"
 	sqlite3_stmt *q;
 	int rc = labels_sql(l, &q, e, "SELECT count(*) FROM asks a JOIN assignments s ON s.assignment = a.assignment " REPEATABLE, "iii", campaign, person,
@@ -200,7 +168,7 @@ int labels_ask_to_repeat(struct labels *l, int64_t campaign, int64_t person, int
 	if (rc < 0) return rc;
 	rc = labels_step(l, q, e);
 	uint64_t n = rc > 0 ? (uint64_t)sqlite3_column_int64(q, 0) : 0;
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	if (rc < 0 || n == 0) return rc < 0 ? rc : 0;
 	rc = labels_sql(l, &q, e, ASK_COLUMNS REPEATABLE " ORDER BY a.ask LIMIT 1 OFFSET ?4", "iiii", campaign, person, (int64_t)back, (int64_t)(r * n >> 32));
 	return rc < 0 ? rc : ask_give(l, q, a, e);

@@ -1,5 +1,5 @@
-/* What the files about labels share; see labels.h. Statements are prepared where
- * they are used: a label a second is no load. */
+/* What the files about labels share; see labels.h. Statements stand
+ * where they are used. */
 #ifndef TENFOLD_STORE_LABELS_INTERNAL_H
 #define TENFOLD_STORE_LABELS_INTERNAL_H
 
@@ -8,16 +8,40 @@
 
 #include <sqlite3.h>
 
+enum { LABELS_STATEMENTS = 96 }; /* more than there are; what has no room is prepared each time */
+
 struct labels {
 	struct store base; /* connection, path, lock */
+	struct labels_turns *turns;   /* labels_turns.c: what the handle remembers */
+	struct labels_counts *counts;
+	struct labels_statement {
+		const char *sql;
+		sqlite3_stmt *q;
+		int busy;
+	} statement[LABELS_STATEMENTS];
 };
 
+/* SQL: assignments of a person in a campaign so far, off the place of the last one. */
+#define LABELS_PLACES(campaign, person)                                                                                                    \
+	"coalesce((SELECT s.place + 1 FROM assignments s CROSS JOIN items i ON i.item = s.item WHERE s.person = " person                   \
+	" AND i.campaign = " campaign " ORDER BY s.assignment DESC LIMIT 1), 0)"
+
+/* An item was taken, or is wanted again. */
+void labels_turns_touch(struct labels *l, int64_t item);
+/* Any item may be wanted again. */
+void labels_turns_unsettle(struct labels *l);
+/* There are other items. */
+void labels_turns_forget(struct labels *l);
+void labels_state_free(struct labels *l);
+
 /* Prepares and binds, one letter of `types` an argument: i int64_t, r double, t const char * (NULL: NULL), b const void * and
- * size_t. */
+ * size_t. sql lives as long as the program: statements are kept by its address, and prepared once. */
 int labels_sql(struct labels *l, sqlite3_stmt **q, struct err *e, const char *sql, const char *types, ...);
+/* The end of what labels_sql began; q NULL is legal. */
+void labels_finish(struct labels *l, sqlite3_stmt *q);
 /* 1: a row; 0: the end; negative: an error. */
 int labels_step(struct labels *l, sqlite3_stmt *q, struct err *e);
-/* A whole statement without rows; finalizes. *changed (may be NULL): rows changed. */
+/* A whole statement without rows; it is finished. *changed (may be NULL): rows changed. */
 int labels_done(struct labels *l, sqlite3_stmt *q, int *changed, struct err *e);
 static inline const char *labels_text(sqlite3_stmt *q, int column)
 {

@@ -1,4 +1,5 @@
 /* Campaigns, their guidelines, and the items that are compared. */
+#include "core/base/fault.h"
 #include "store/labels_internal.h"
 
 #include <ctype.h>
@@ -12,7 +13,7 @@ int labels_campaign_find(struct labels *l, const char *name, int64_t *campaign, 
 	if (rc < 0) return rc;
 	rc = labels_step(l, q, e);
 	*campaign = rc > 0 ? sqlite3_column_int64(q, 0) : -1;
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc < 0 ? rc : 0;
 }
 
@@ -28,7 +29,7 @@ static int guidelines_insert(struct labels *l, int64_t campaign, const char *tex
 	rc = labels_step(l, q, e);
 	if (rc > 0 && version) *version = sqlite3_column_int(q, 0);
 	if (rc < 0) {
-		sqlite3_finalize(q);
+		labels_finish(l, q);
 		return rc;
 	}
 	return labels_done(l, q, NULL, e);
@@ -64,6 +65,27 @@ out:
 	return rc;
 }
 
+int labels_campaign_stop(struct labels *l, int64_t campaign, struct err *e)
+{
+	int rc = labels_begin(l, e);
+	if (rc < 0) return rc;
+	rc = labels_campaign_state(l, campaign, "closed", e);
+	FAULT_POINT("labels.within_stopping", "the stop rule has closed a campaign, its note is not written, the transaction open");
+	if (rc == 0) rc = labels_journal(l, "stop_rule", campaign, "", e);
+	return labels_end(l, rc, e);
+}
+
+int labels_campaign_was_stopped(struct labels *l, int64_t campaign, int *was, struct err *e)
+{
+	sqlite3_stmt *q;
+	int rc = labels_sql(l, &q, e, "SELECT 1 FROM journal WHERE what = 'stop_rule' AND subject = ?1", "i", campaign);
+	if (rc < 0) return rc;
+	rc = labels_step(l, q, e);
+	*was = rc > 0;
+	labels_finish(l, q);
+	return rc < 0 ? rc : 0;
+}
+
 int labels_each_campaign(struct labels *l, int (*fn)(void *ctx, const struct labels_campaign *c), void *ctx, struct err *e)
 {
 	sqlite3_stmt *q;
@@ -75,7 +97,7 @@ int labels_each_campaign(struct labels *l, int (*fn)(void *ctx, const struct lab
 			sqlite3_column_double(q, 5)};
 		if ((rc = fn(ctx, &c))) break;
 	}
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }
 
@@ -98,7 +120,7 @@ int labels_guidelines_get(struct labels *l, int64_t campaign, int version, char 
 		*text = strdup(labels_text(q, 1));
 		rc = *text ? 0 : err_set(e, ERR_MEMORY, "no memory for guidelines");
 	}
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }
 
@@ -165,10 +187,11 @@ int labels_item_put(struct labels *l, struct labels_item *it, uint32_t size, str
 		it->size = size;
 	}
 	if (rc < 0) {
-		sqlite3_finalize(q);
+		labels_finish(l, q);
 		goto out;
 	}
 	TRY(labels_done(l, q, NULL, e));
+	labels_turns_forget(l);
 	for (uint32_t k = 0; k < size; k++) TRY(candidate_insert(l, it->item, k, &it->candidate[k], e));
 out:
 	return rc < 0 ? rc : 0;
@@ -207,7 +230,7 @@ static int item_give(struct labels *l, sqlite3_stmt *q, int (*fn)(void *ctx, con
 		it.candidate[n] = (struct labels_candidate){.text = kept[n][0], .hash = kept[n][1], .source = kept[n][2], .test = kept[n][3], .extra = kept[n][4]};
 		n++;
 	}
-	sqlite3_finalize(c);
+	labels_finish(l, c);
 	if (rc == 0 && n != it.size) rc = err_set(e, ERR_FORMAT, "%s: item %lld lacks candidates", l->base.path, (long long)it.item);
 	if (rc >= 0) rc = fn(ctx, &it);
 	for (uint32_t i = 0; i < GROUP_MAX; i++)
@@ -225,7 +248,7 @@ int labels_item_get(struct labels *l, int64_t item, int (*fn)(void *ctx, const s
 	rc = labels_step(l, q, e);
 	if (rc > 0) rc = item_give(l, q, fn, ctx, e);
 	else if (rc == 0) rc = err_set(e, ERR_NOT_FOUND, "there is no item %lld", (long long)item);
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }
 
@@ -236,7 +259,7 @@ int labels_each_item(struct labels *l, int64_t campaign, int (*fn)(void *ctx, co
 	if (rc < 0) return rc;
 	while ((rc = labels_step(l, q, e)) > 0)
 		if ((rc = item_give(l, q, fn, ctx, e))) break;
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }
 

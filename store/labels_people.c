@@ -2,6 +2,7 @@
  * plain hash of it (BLAKE2b) is enough: there is nothing to guess by trying
  * words. Excluding is an event, because what counted when must stay answerable;
  * erasing deletes what leads to the person, and nothing that was compared. */
+#include "core/base/fault.h"
 #include "store/labels_internal.h"
 
 #include <sodium.h>
@@ -32,6 +33,7 @@ int labels_person_put(struct labels *l, const char *name, char token[LABELS_TOKE
 	TRY(labels_sql(l, &q, e, "INSERT INTO people(name, token, state, generation, time) VALUES(?1, ?2, ?3, 1, ?4)", "tbtr", name, token ? hash : NULL,
 		(size_t)HASH_BYTES, token ? "active" : "imported", store_wall_time()));
 	TRY(labels_done(l, q, NULL, e));
+	FAULT_POINT("labels.within_inviting", "a person is inserted, the transaction open");
 	*person = sqlite3_last_insert_rowid(l->base.db);
 out:
 	return rc;
@@ -79,7 +81,7 @@ int labels_person_by_token(struct labels *l, const char *token, struct labels_pe
 	rc = labels_step(l, q, e);
 	if (rc > 0) person_read(q, p);
 	else if (rc == 0) rc = err_set(e, ERR_NOT_FOUND, "this link does not work (any more); ask for a new one");
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc < 0 ? rc : 0;
 }
 
@@ -91,7 +93,7 @@ int labels_person_get(struct labels *l, int64_t person, struct labels_person *p,
 	rc = labels_step(l, q, e);
 	if (rc > 0) person_read(q, p);
 	else if (rc == 0) rc = not_there(person, e);
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc < 0 ? rc : 0;
 }
 
@@ -105,7 +107,7 @@ int labels_each_person(struct labels *l, int (*fn)(void *ctx, const struct label
 		person_read(q, &p);
 		if ((rc = fn(ctx, &p))) break;
 	}
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }
 
@@ -138,6 +140,7 @@ int labels_person_exclude(struct labels *l, int64_t person, int excluded, struct
 	TRY(labels_sql(l, &q, e, "INSERT INTO events(key, kind, person, strength, visible_ms, guidelines, page, time) VALUES(?1, ?2, ?3, 0, 0, 0, '', ?4)", "ttir",
 		key, excluded ? "exclude" : "include", person, store_wall_time()));
 	rc = labels_done(l, q, NULL, e);
+	labels_turns_unsettle(l);
 out:
 	return rc;
 }
@@ -160,7 +163,9 @@ int labels_person_erase(struct labels *l, int64_t person, struct err *e)
 	}
 	if (rc == 0 && !changed) rc = not_there(person, e);
 	if (rc == 0) rc = labels_journal(l, "erase", person, "", e);
+	FAULT_POINT("labels.within_erase", "a person's name and words are erased, the transaction open");
 	rc = labels_end(l, rc, e);
+	FAULT_POINT("labels.before_checkpoint", "a person is erased, the log beside the file still has the words");
 	/* the log beside the file still has the old pages: into the file with it, and empty it */
 	if (rc == 0) rc = store_sql_run(&l->base, "PRAGMA wal_checkpoint(TRUNCATE)", e);
 	return rc;
@@ -187,7 +192,7 @@ int labels_member_get(struct labels *l, int64_t campaign, int64_t person, struct
 		m->guidelines = sqlite3_column_int(q, 1);
 		labels_copy(m->languages, sizeof m->languages, labels_text(q, 2));
 	}
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }
 
@@ -214,6 +219,6 @@ int labels_export_hours(struct labels *l, int64_t campaign, FILE *out, struct er
 		for (int c = 3; c < 8; c++) fprintf(out, ",%lld", (long long)sqlite3_column_int64(q, c));
 		fprintf(out, ",%.4f,%s,%s\n", sqlite3_column_double(q, 8), labels_text(q, 9), labels_text(q, 10));
 	}
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	return rc;
 }

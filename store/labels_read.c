@@ -12,15 +12,31 @@ int labels_last_event(struct labels *l, int64_t *event, struct err *e)
 	return rc;
 }
 
-static const char labels_counting[] =
-	"SELECT e.event, i.campaign, i.item, e.person, a.ask, s.assignment, i.number, i.size, i.role, s.kind, a.criterion, a.place, a.kind, a.design, a.arm,"
-	" a.probability, e.outcome, a.shown, e.ranks, e.strength, e.visible_ms, a.repeats, coalesce(json_extract(i.expected, '$.best'), -1),"
-	" coalesce(json_extract(i.expected, '$.worst'), -1), e.time, a.hashes, e.guidelines, e.page"
-	" FROM events e JOIN asks a ON a.ask = e.ask JOIN assignments s ON s.assignment = a.assignment JOIN items i ON i.item = s.item"
-	" WHERE e.kind = 'label' AND e.event <= ?1 AND (?2 = 0 OR i.campaign = ?2) AND (?3 = 0 OR i.item = ?3) AND (?4 = 0 OR e.person = ?4)"
-	" AND NOT EXISTS (SELECT 1 FROM events u WHERE u.undoes = e.event AND u.event <= ?1)"
-	" AND (?5 OR NOT coalesce((SELECT x.kind = 'exclude' FROM events x WHERE x.person = e.person AND x.kind IN ('exclude', 'include') AND x.event <= ?1"
-	" ORDER BY x.event DESC LIMIT 1), 0)) ORDER BY e.event";
+#define COUNTING_COLUMNS                                                                                                                                  \
+	"SELECT e.event, i.campaign, i.item, e.person, a.ask, s.assignment, i.number, i.size, i.role, s.kind, a.criterion, a.place, a.kind, a.design, a.arm,"  \
+	" a.probability, e.outcome, a.shown, e.ranks, e.strength, e.visible_ms, a.repeats, coalesce(json_extract(i.expected, '$.best'), -1),"             \
+	" coalesce(json_extract(i.expected, '$.worst'), -1), e.time, a.hashes, e.guidelines, e.page FROM "
+#define COUNTING_LAST(kind) "(SELECT max(x.event) FROM events x WHERE x.person = e.person AND x.kind = '" kind "' AND x.event <= ?1)"
+#define COUNTING_IF                                                                                                                                       \
+	" AND e.kind = 'label' AND e.event <= ?1 AND (?2 = 0 OR i.campaign = ?2) AND (?3 = 0 OR i.item = ?3) AND (?4 = 0 OR e.person = ?4)"               \
+	" AND (?6 IS NULL OR s.kind = ?6) AND NOT EXISTS (SELECT 1 FROM events u WHERE u.undoes = e.event AND u.event <= ?1)"                             \
+	" AND (?5 OR NOT coalesce(" COUNTING_LAST("exclude") " > coalesce(" COUNTING_LAST("include") ", 0), 0)) ORDER BY e.event"
+
+/* The same rows by the shortest way: CROSS JOIN keeps the order of the tables. */
+static const char *counting_sql(const struct labels_query *o)
+{
+	if (o->item)
+		return COUNTING_COLUMNS "items i CROSS JOIN assignments s ON s.item = i.item CROSS JOIN asks a ON a.assignment = s.assignment"
+					" CROSS JOIN events e ON e.ask = a.ask WHERE i.item = ?3" COUNTING_IF;
+	if (o->person && o->assigned)
+		return COUNTING_COLUMNS "assignments s CROSS JOIN items i ON i.item = s.item CROSS JOIN asks a ON a.assignment = s.assignment"
+					" CROSS JOIN events e ON e.ask = a.ask WHERE s.person = ?4 AND s.kind = ?6" COUNTING_IF;
+	if (o->person)
+		return COUNTING_COLUMNS "events e CROSS JOIN asks a ON a.ask = e.ask CROSS JOIN assignments s ON s.assignment = a.assignment"
+					" CROSS JOIN items i ON i.item = s.item WHERE e.person = ?4" COUNTING_IF;
+	return COUNTING_COLUMNS "events e CROSS JOIN asks a ON a.ask = e.ask CROSS JOIN assignments s ON s.assignment = a.assignment"
+				" CROSS JOIN items i ON i.item = s.item WHERE 1" COUNTING_IF;
+}
 
 static int label_read(struct labels *l, sqlite3_stmt *q, struct labels_label *r, struct err *e)
 {
@@ -92,7 +108,7 @@ int labels_each_label(struct labels *l, const struct labels_query *o, int (*fn)(
 	int64_t left = 0, through = o->through;
 	int rc = through ? 0 : labels_last_event(l, &through, e);
 	if (rc < 0) return rc;
-	rc = labels_sql(l, &q, e, labels_counting, "iiiii", through, o->campaign, o->item, o->person, (int64_t)o->excluded_too);
+	rc = labels_sql(l, &q, e, counting_sql(o), "iiiiit", through, o->campaign, o->item, o->person, (int64_t)o->excluded_too, o->assigned);
 	if (rc < 0) return rc;
 	while ((rc = labels_step(l, q, e)) > 0) {
 		struct labels_label r;
@@ -104,7 +120,7 @@ int labels_each_label(struct labels *l, const struct labels_query *o, int (*fn)(
 		left += !same;
 		if (same && (rc = fn(ctx, &r))) break;
 	}
-	sqlite3_finalize(q);
+	labels_finish(l, q);
 	for (size_t i = 0; i < items.room; i++) free(items.slot[i]);
 	free(items.slot);
 	if (changed) *changed = left;
@@ -134,7 +150,7 @@ int labels_digest(struct labels *l, int64_t through, char hex[HASH_HEX], struct 
 		rc = labels_sql(l, &q, e, parts[i], "i", through);
 		if (rc < 0) break;
 		while ((rc = labels_step(l, q, e)) > 0) add_columns(s, q);
-		sqlite3_finalize(q);
+		labels_finish(l, q);
 	}
 	hash_stream_finish(s, hex);
 	return rc < 0 ? rc : 0;

@@ -39,8 +39,9 @@ class Answer:
 class Client:
     """One who speaks HTTP as the page does: cookie and token."""
 
-    def __init__(self, server):
-        self.server, self.cookie, self.csrf = server, "", ""
+    def __init__(self, server, keep=False):
+        """keep: one connection for all requests, as a browser has it; it must not be used after the server was stopped."""
+        self.server, self.cookie, self.csrf, self.keep, self.connection = server, "", "", keep, None
 
     def ask(self, method, path, body=None, headers=None):
         lines = {"Host": self.server.host, **({"Cookie": self.cookie} if self.cookie else {}), **({"X-CSRF-Token": self.csrf} if self.csrf else {})}
@@ -49,13 +50,16 @@ class Client:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             lines["Content-Type"] = "application/json"
         lines.update(headers or {})
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        connection = self.connection or self.server.connect()
+        if self.keep:
+            self.connection = connection
         try:
             connection.request(method, path, data, {k: v for k, v in lines.items() if v is not None})
             reply = connection.getresponse()
             answer = Answer(reply.status, reply.headers, reply.read().decode("utf-8", "replace"))
         finally:
-            connection.close()
+            if not self.keep:
+                connection.close()
         if "Set-Cookie" in answer.headers:
             self.cookie = answer.headers["Set-Cookie"].split(";")[0]
         return answer
@@ -74,6 +78,8 @@ class Client:
 
 class Server:
     """tenfold web over a folder of its own, with campaigns made by tenfold label new."""
+
+    tls = None  # ssl.SSLContext of the clients, for a server with a certificate
 
     def __init__(self, campaigns, port=0, folder=None):
         self.folder = folder or tempfile.mkdtemp(prefix="tenfold-web-")
@@ -102,6 +108,11 @@ class Server:
         self.port = urllib.parse.urlsplit(self.url).port or port
         self.owner = None
 
+    def connect(self):
+        if self.url.startswith("https:"):
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=self.tls)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+
     def as_owner(self):
         if not self.owner:
             self.owner = Client(self).login(self.link)
@@ -110,8 +121,8 @@ class Server:
     def invite(self, name, campaigns=(1,), languages=""):
         return self.as_owner().ok("POST", "/api/owner/people", {"name": name, "campaigns": list(campaigns), "languages": languages})["url"]
 
-    def person(self, name, campaigns=(1,), accept=True):
-        client = Client(self).login(self.invite(name, campaigns))
+    def person(self, name, campaigns=(1,), accept=True, keep=False):
+        client = Client(self, keep).login(self.invite(name, campaigns))
         for c in campaigns if accept else ():
             client.ok("POST", "/api/campaigns/%d/member" % c, {"accept": 1})
         return client

@@ -200,6 +200,45 @@ static void test_early_stop(void **state)
 	assert_true(few < many);
 }
 
+/* Who is not trusted does not move the choice; `most` is known without it. */
+static void test_weighed(void **state)
+{
+	(void)state;
+	struct pick_options o = usual(5);
+	struct pick picks[MOST], alone, both, weighed;
+	struct judgement answers[MOST];
+	int moved = 0;
+	for (uint32_t item = 0; item < 20; item++) {
+		uint32_t first = sit(&o, item, 0, 10, 100, picks, answers), n = first;
+		struct pick_task t = {.item = item, .person = 2, .candidates = 10, .words = 100, .answers = answers};
+		assert_int_equal(pick_most(&o, item, 10, 100), picks[0].most);
+		for (uint32_t q = 0; q < 3; q++, n++) { /* the quads of person 2 */
+			t.count = n;
+			pick_next(&picks[n], &o, &t);
+			answers[n] = answer(&picks[n], 2);
+		}
+		t.count = n;
+		pick_next(&alone, &o, &t);
+		for (uint32_t i = 0; i < first; i++, n++) { /* somebody who answers the opposite */
+			answers[n] = answers[i];
+			answers[n].person = 1;
+			uint8_t most = answers[i].kind == JUDGEMENT_DUEL ? 3 : 4;
+			for (uint32_t k = 0; k < answers[n].count; k++) answers[n].rank[k] = (uint8_t)(most - answers[n].rank[k]);
+		}
+		t.count = n;
+		pick_next(&both, &o, &t);
+		const double beta[3] = {1, 1, 1}, weight[3] = {1, 0, 1};
+		t.beta = beta;
+		t.weight = weight;
+		pick_next(&weighed, &o, &t);
+		assert_int_equal(weighed.done, alone.done);
+		assert_memory_equal(weighed.shown, alone.shown, 2);
+		assert_true(weighed.gain == alone.gain && weighed.probability == alone.probability);
+		moved += both.gain != alone.gain;
+	}
+	assert_true(moved > 10);
+}
+
 static void test_designs(void **state)
 {
 	(void)state;
@@ -255,7 +294,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_quads_cover_and_connect), cmocka_unit_test(test_uniform_arm), cmocka_unit_test(test_uniform_arm_blind),
-		cmocka_unit_test(test_gain_is_the_largest), cmocka_unit_test(test_early_stop), cmocka_unit_test(test_designs),
+		cmocka_unit_test(test_gain_is_the_largest), cmocka_unit_test(test_early_stop), cmocka_unit_test(test_weighed), cmocka_unit_test(test_designs),
 		cmocka_unit_test(test_stateless),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

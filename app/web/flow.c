@@ -1,6 +1,7 @@
 /* See flow.h. */
 #include "app/web/flow.h"
 
+#include "core/base/fault.h"
 #include "core/base/rng.h"
 
 #include <math.h>
@@ -65,20 +66,36 @@ static int put_asks(struct labels *l, const struct flow_campaign *c, struct labe
 	return 0;
 }
 
+/* beta and weight of everybody up to the highest number among the answers and `person`; malloc'ed as one. */
+static double *weigh(const struct flow_campaign *c, const struct judgement *j, size_t count, uint32_t person, uint32_t *people)
+{
+	*people = person + 1;
+	for (size_t i = 0; i < count; i++)
+		if (j[i].person >= *people) *people = j[i].person + 1;
+	double *w = calloc(2 * (size_t)*people, sizeof *w);
+	for (size_t i = 0; w && i <= count; i++) {
+		uint32_t who = i < count ? j[i].person : person;
+		struct trust_person p = trust_of(c->trust, who);
+		w[who] = p.beta;
+		w[*people + who] = p.weight;
+	}
+	return w;
+}
+
 /* 1: the next question of the task is put; 0: there is none. */
-static int task_ask(struct labels *l, const struct flow_campaign *c, const struct labels_assignment *s, struct flow *f, int put, struct err *e)
+static int task_ask(struct labels *l, const struct flow_campaign *c, const struct labels_assignment *s, const struct item_facts *it, struct err *e)
 {
 	struct judgement *j = NULL;
 	size_t count = 0;
-	struct item_facts it;
+	uint32_t people;
 	struct pick p;
-	int rc;
-	TRY(labels_item_get(l, s->item, facts, &it, e));
-	TRY(campaign_judgements(l, c->campaign, s->item, &j, &count, e));
-	pick_next(&p, &c->options.pick, &(struct pick_task){.item = it.number, .person = (uint32_t)s->person, .candidates = it.size, .words = it.words,
-		.answers = j, .count = count});
-	f->most = p.most * c->options.criteria;
-	if (!put || p.done) goto out;
+	int rc = campaign_judgements(l, c->campaign, s->item, &j, &count, e);
+	double *w = rc < 0 ? NULL : weigh(c, j, count, (uint32_t)s->person, &people);
+	if (rc == 0 && !w) rc = err_set(e, ERR_MEMORY, "no memory to weigh people");
+	if (rc < 0) goto out;
+	pick_next(&p, &c->options.pick, &(struct pick_task){.item = it->number, .person = (uint32_t)s->person, .candidates = it->size, .words = it->words,
+		.answers = j, .count = count, .beta = w, .weight = w + people});
+	if (p.done) goto out;
 	struct labels_ask a = {.assignment = s->assignment, .item = s->item, .person = s->person, .place = p.place, .kind = (enum labels_kind)p.kind,
 		.probability = p.probability, .count = p.count};
 	snprintf(a.design, sizeof a.design, "%s", pick_design_name(p.design));
@@ -87,6 +104,7 @@ static int task_ask(struct labels *l, const struct flow_campaign *c, const struc
 	TRY(put_asks(l, c, &a, e));
 	rc = 1;
 out:
+	free(w);
 	free(j);
 	return rc;
 }
@@ -141,24 +159,13 @@ static int assign_item(struct labels *l, const struct flow_campaign *c, const st
                        struct err *e)
 {
 	int64_t item;
-	int all = strcmp(role, "task") != 0; /* gold and qualification items are for everybody */
-	struct campaign_options everybody = {.labels_each = UINT32_MAX};
-	int rc = labels_next_item(l, c->campaign, m->person, role, m->languages, c->options.lease_seconds, campaign_needs,
-		all ? &everybody : (void *)&c->options, &item, e);
+	int task = !strcmp(role, "task");
+	int rc = task ? labels_next_item(l, c->campaign, m->person, m->languages, c->options.lease_seconds, campaign_needs, (void *)&c->options, &item, e)
+		      : labels_next_known(l, c->campaign, m->person, role, m->languages, &item, e);
 	if (rc < 0 || !item) return rc < 0 ? rc : 0;
 	rc = assign(l, item, m->person, role, s, e);
-	if (rc > 0 && all) rc = expected_ask(l, c, s, e);
+	if (rc > 0 && !task) rc = expected_ask(l, c, s, e);
 	return rc < 0 ? rc : 1;
-}
-
-static int full(struct labels *l, const struct flow_campaign *c, struct err *e)
-{
-	char sql[128];
-	int64_t n = 0;
-	if (!c->options.max_labels) return 0;
-	snprintf(sql, sizeof sql, "SELECT count(*) FROM labels WHERE campaign = %lld", (long long)c->campaign);
-	int rc = labels_count(l, sql, &n, e);
-	return rc < 0 ? rc : n >= c->options.max_labels;
 }
 
 /* 1: *s is the next assignment; 0: none, and f->state says why. */
@@ -170,10 +177,9 @@ static int next_assignment(struct labels *l, const struct flow_campaign *c, stru
 	double share;
 	int rc;
 	f->state = FLOW_CLOSED;
-	TRY(full(l, c, e));
-	if (rc) return 0;
+	if (f->full) return 0;
 	TRY(labels_assignment_count(l, c->campaign, m->person, NULL, &place, e));
-	TRY(labels_assignment_count(l, c->campaign, m->person, "qualification", &qualified, e));
+	if (c->options.qualification) TRY(labels_assignment_count(l, c->campaign, m->person, "qualification", &qualified, e));
 	if (qualified < c->options.qualification) {
 		TRY(assign_item(l, c, m, "qualification", s, e));
 		if (rc) return 1;
@@ -216,14 +222,14 @@ static int count_asks(void *ctx, const struct labels_ask *a)
 static int assignment_ask(struct labels *l, const struct flow_campaign *c, const struct labels_assignment *s, struct flow *f, struct err *e)
 {
 	struct counting n = {0};
+	struct item_facts it;
 	int task = !strcmp(s->kind, "task"), rc;
+	TRY(labels_item_get(l, s->item, facts, &it, e));
+	if (task) f->most = c->options.criteria * pick_most(&c->options.pick, it.number, it.size, it.words);
 	TRY(labels_ask_open(l, s->assignment, &f->ask, e));
 	if (rc == 0 && task) {
-		TRY(task_ask(l, c, s, f, 1, e));
+		TRY(task_ask(l, c, s, &it, e));
 		if (rc) TRY(labels_ask_open(l, s->assignment, &f->ask, e));
-	} else if (task) {
-		TRY(task_ask(l, c, s, f, 0, e)); /* for `most` alone */
-		rc = 1;
 	}
 	if (rc <= 0) {
 		rc = labels_assignment_done(l, s->assignment, 1, e);
@@ -265,24 +271,36 @@ int flow_next(struct labels *l, const struct flow_campaign *c, int64_t person, s
 	else if (strcmp(c->state, "open")) f->state = FLOW_CLOSED;
 	else if (m.guidelines < c->guidelines) f->state = FLOW_GUIDELINES;
 	if (f->state) return 0;
+	if (c->options.max_labels) {
+		int64_t given;
+		if ((rc = labels_campaign_answers(l, c->campaign, &given, e)) < 0) return rc;
+		f->full = given >= c->options.max_labels;
+	}
 	rc = labels_begin(l, e);
 	if (rc < 0) return rc;
-	return labels_end(l, find_next(l, c, &m, f, e), e);
+	rc = labels_end(l, find_next(l, c, &m, f, e), e);
+	FAULT_POINT("labels.after_asking", "a question is on the disk, nobody was sent it");
+	return rc;
 }
 
-int flow_reopen(struct labels *l, int64_t event, struct err *e)
+int flow_undo(struct labels *l, const char *key, int64_t person, int64_t event, int64_t *undo, struct err *e)
 {
 	char sql[160];
 	int64_t assignment = 0;
+	int rc = labels_begin(l, e);
+	if (rc < 0) return rc;
+	rc = labels_undo(l, key, person, event, undo, e);
 	snprintf(sql, sizeof sql, "SELECT a.assignment FROM events e JOIN asks a ON a.ask = e.ask WHERE e.event = %lld", (long long)event);
-	int rc = labels_count(l, sql, &assignment, e);
-	return rc < 0 ? rc : labels_assignment_done(l, assignment, 0, e);
+	if (rc == 0) rc = labels_count(l, sql, &assignment, e);
+	if (rc == 0) rc = labels_assignment_done(l, assignment, 0, e);
+	rc = labels_end(l, rc, e);
+	FAULT_POINT("labels.after_undo", "a label is taken back on the disk, nobody was told");
+	return rc;
 }
 
 /* ---- expected answers ---- */
 
 struct scoring {
-	const char *assigned;
 	int64_t n, right;
 };
 
@@ -290,7 +308,7 @@ static int score(void *ctx, const struct labels_label *r)
 {
 	struct scoring *s = ctx;
 	int best = 0, worst = 0;
-	if (strcmp(r->assigned, s->assigned) || r->criterion) return 0;
+	if (r->criterion) return 0;
 	s->n++;
 	for (uint32_t i = 0; i < r->count; i++) {
 		if (r->shown[i] == r->expected_best) best = r->rank[i];
@@ -302,8 +320,8 @@ static int score(void *ctx, const struct labels_label *r)
 
 int flow_expected_share(struct labels *l, int64_t campaign, int64_t person, const char *assigned, int64_t *n, double *share, struct err *e)
 {
-	struct scoring s = {.assigned = assigned};
-	int rc = labels_each_label(l, &(struct labels_query){.campaign = campaign, .person = person, .excluded_too = 1}, score, &s, NULL, e);
+	struct scoring s = {0};
+	int rc = labels_each_label(l, &(struct labels_query){.campaign = campaign, .person = person, .assigned = assigned, .excluded_too = 1}, score, &s, NULL, e);
 	*n = s.n;
 	*share = s.n ? (double)s.right / (double)s.n : (double)NAN;
 	return rc;

@@ -1,6 +1,9 @@
 /* What a person sees next in a campaign: guidelines to accept, a question, or why
  * there is none. Everything follows from labels.db and the campaign's seed, so a
- * reload, a second tab or a restart of the server shows the same question.
+ * reload, a second tab or a restart of the server shows the same question. One
+ * thing does not: which duel is the most informative depends on how far people
+ * are trusted at that moment (trust.h); once laid out, it is in the file with the
+ * probability it was chosen with.
  *
  * A person takes prompts one after the other. Of each: the questions that
  * pick_next gives, one for each criterion over the same layout; a question that
@@ -12,6 +15,7 @@
 #define TENFOLD_APP_WEB_FLOW_H
 
 #include "app/web/campaign.h"
+#include "app/web/trust.h"
 #include "store/labels.h"
 
 /* a of RNG_CAMPAIGN */
@@ -33,6 +37,7 @@ struct flow {
 	char assigned[LABELS_WORD];       /* its assignment's kind */
 	uint32_t most;                    /* questions of this prompt at most, criteria included */
 	uint32_t answered;                /* of them so far */
+	int full;                         /* the campaign has its max_labels: what was begun is finished, nothing more is given out */
 };
 
 struct flow_campaign {
@@ -40,14 +45,15 @@ struct flow_campaign {
 	char state[LABELS_WORD];
 	int guidelines; /* newest version */
 	struct campaign_options options;
+	struct trust *trust; /* NULL: everybody is trusted alike */
 };
-/* ERR_NOT_FOUND. */
+/* ERR_NOT_FOUND. trust is left as it is. */
 int flow_campaign_load(struct labels *l, int64_t campaign, struct flow_campaign *c, struct err *e);
 
 /* The person must be a member. Writes what it gives out (assignment, ask) in one transaction. */
 int flow_next(struct labels *l, const struct flow_campaign *c, int64_t person, struct flow *f, struct err *e);
-/* To be called when an answer of the person was taken back: its prompt is open again. */
-int flow_reopen(struct labels *l, int64_t event, struct err *e);
+/* Takes back an answer of the person (labels_undo), whose prompt is then open again. */
+int flow_undo(struct labels *l, const char *key, int64_t person, int64_t event, int64_t *undo, struct err *e);
 /* Share of the person's gold or qualification questions (assigned) that are right; *n how many; NaN for none. */
 int flow_expected_share(struct labels *l, int64_t campaign, int64_t person, const char *assigned, int64_t *n, double *share, struct err *e);
 /* A duel of candidates a and b for whoever settles it. */

@@ -2,6 +2,7 @@
 #include "app/web/campaign.h"
 #include "reward/posterior.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,17 +51,20 @@ struct summing {
 	uint32_t size; /* of the last prompt */
 };
 
-/* Items come by number, as the judgements do. */
-static int add_item(void *ctx, const struct labels_item *it)
+/* Items come by number, as the judgements do: number, role, size. */
+static int add_item(void *ctx, int columns, const char *const *names, const char *const *values)
 {
 	struct summing *s = ctx;
 	struct posterior p;
 	struct posterior_model m = posterior_model_default();
 	size_t from = s->at, ranked = 0;
-	while (s->at < s->count && s->j[s->at].item == it->number) ranked += (size_t)judgement_ranked(&s->j[s->at++]);
-	if (strcmp(it->role, "task")) return 0;
-	s->size = it->size;
-	if (ranked) posterior_fit(&p, &m, s->j + from, s->at - from, it->size);
+	uint32_t number = (uint32_t)atoll(values[0]), size = (uint32_t)atoll(values[2]);
+	(void)columns;
+	(void)names;
+	while (s->at < s->count && s->j[s->at].item == number) ranked += (size_t)judgement_ranked(&s->j[s->at++]);
+	if (strcmp(values[1], "task")) return 0;
+	s->size = size;
+	if (ranked) posterior_fit(&p, &m, s->j + from, s->at - from, size);
 	estimate_add(s->x, ranked ? &p : NULL, ranked);
 	return 0;
 }
@@ -74,11 +78,13 @@ static int by_item(const void *x, const void *y)
 int campaign_progress(struct labels *l, int64_t campaign, const struct campaign_options *o, struct estimate *x, struct err *e)
 {
 	struct summing s = {.x = x, .size = GROUP_MAX};
+	char sql[120];
 	estimate_begin(x);
 	int rc = campaign_judgements(l, campaign, 0, &s.j, &s.count, e);
 	if (rc < 0) return rc;
 	if (s.count) qsort(s.j, s.count, sizeof *s.j, by_item);
-	rc = labels_each_item(l, campaign, add_item, &s, e);
+	snprintf(sql, sizeof sql, "SELECT number, role, size FROM items WHERE campaign = %lld ORDER BY number", (long long)campaign);
+	rc = labels_query(l, sql, add_item, &s, e);
 	estimate_end(x, o->accuracy, 0, s.size);
 	free(s.j);
 	return rc;

@@ -97,6 +97,24 @@ static void plan_duels(struct plan *p)
 	}
 }
 
+static void count_questions(const struct pick_options *o, enum pick_design design, uint32_t n, uint32_t *quads, uint32_t *duels)
+{
+	uint32_t pairs = n * (n - 1) / 2;
+	*quads = design == PICK_QUADS && n > 2 ? o->quads ? o->quads : (n + 1) / 3 : 0; /* ceil((n−1)/3) */
+	if (design == PICK_QUADS) *duels = o->duels ? o->duels : 2 * (n + 2) / 5;
+	else *duels = o->duels_alone ? o->duels_alone : (3 * n + 1) / 2;
+	if (*duels > pairs) *duels = pairs;
+}
+
+uint32_t pick_most(const struct pick_options *o, uint32_t item, uint32_t candidates, uint32_t words)
+{
+	enum pick_design design = pick_design_of(o, item, candidates, words);
+	uint32_t quads, duels;
+	if (design == PICK_ORDER) return 1;
+	count_questions(o, design, candidates, &quads, &duels);
+	return quads + duels;
+}
+
 static void plan_make(struct plan *p, const struct pick_options *o, const struct pick_task *t, enum pick_design design)
 {
 	uint32_t n = t->candidates;
@@ -107,10 +125,7 @@ static void plan_make(struct plan *p, const struct pick_options *o, const struct
 	p->pairs = n * (n - 1) / 2;
 	if (design == PICK_ORDER) return;
 	p->quad = n < QUAD ? n : QUAD;
-	if (design == PICK_QUADS && n > 2) p->quads = o->quads ? o->quads : (n + 1) / 3; /* ceil((n−1)/3) */
-	if (design == PICK_QUADS) p->duels = o->duels ? o->duels : 2 * (n + 2) / 5;
-	else p->duels = o->duels_alone ? o->duels_alone : (3 * n + 1) / 2;
-	if (p->duels > p->pairs) p->duels = p->pairs;
+	count_questions(o, design, n, &p->quads, &p->duels);
 	rng_permutation((struct rng_key){o->seed, RNG_PICK}, t->item, t->person, n, p->cover);
 	plan_duels(p);
 }
@@ -213,6 +228,7 @@ static struct posterior posterior_now(const struct pick_task *t)
 	struct posterior post;
 	if (t->scale) m.scale = *t->scale;
 	m.beta = t->beta;
+	m.weight = t->weight;
 	posterior_fit(&post, &m, t->answers, t->count, t->candidates);
 	return post;
 }

@@ -56,6 +56,7 @@ struct pick_task {
 	const struct judgement *answers;
 	size_t count;
 	const double *beta;   /* [people] inverse temperature of each person (crowd.h); NULL: all 1 */
+	const double *weight; /* [people] how far each is trusted, 0 to 1; NULL: all 1 */
 	const struct judgement_scale *scale; /* NULL: the default */
 };
 
@@ -76,6 +77,8 @@ struct pick {
 
 /* The design of a prompt: the same for everybody. */
 enum pick_design pick_design_of(const struct pick_options *o, uint32_t item, uint32_t candidates, uint32_t words);
+/* pick.most of a prompt, at no cost. */
+uint32_t pick_most(const struct pick_options *o, uint32_t item, uint32_t candidates, uint32_t words);
 void pick_next(struct pick *out, const struct pick_options *o, const struct pick_task *t);
 
 /* Word for records and pages: "quads", "duels", "order"; "uniform", "gain". */

@@ -56,30 +56,28 @@ static int find_reached(void *ctx, const struct labels_campaign *c)
 {
 	struct stopping *s = ctx;
 	struct campaign_options o;
-	struct estimate x;
-	for (int i = 0; i < s->w->stopped_count; i++)
-		if (s->w->stopped[i] == c->campaign) return 0;
+	const struct standing *x;
+	int before;
 	int rc = campaign_read(&o, c->options, s->e);
 	if (rc < 0 || !o.stop || strcmp(c->state, "open")) return rc;
-	rc = campaign_progress(s->w->reader, c->campaign, &o, &x, s->e);
-	if (rc < 0 || !x.stop) return rc;
+	if ((rc = labels_campaign_was_stopped(s->w->reader, c->campaign, &before, s->e)) < 0 || before) return rc;
+	rc = standing_get(s->w->standing, s->w->reader, c->campaign, &o, &x, s->e);
+	if (rc < 0 || !x->now.stop) return rc;
 	s->close = c->campaign;
 	return 1;
 }
 
-/* The stop rule. A campaign is closed by it once in the life of the server: who opens it again means it. */
+/* The stop rule. A campaign is closed by it once, which the file remembers: who opens it again means it. */
 static void apply_stop_rule(struct web *w)
 {
 	struct err e = {0};
 	struct stopping s = {w, 0, &e};
-	if (w->stopped_count == WEB_STOPPED) return;
 	web_read_lock(w);
 	int rc = labels_each_campaign(w->reader, find_reached, &s, &e);
 	web_read_unlock(w);
 	if (rc > 0) {
-		w->stopped[w->stopped_count++] = s.close;
 		web_lock(w);
-		rc = labels_campaign_state(w->labels, s.close, "closed", &e);
+		rc = labels_campaign_stop(w->labels, s.close, &e);
 		web_unlock(w);
 	}
 	if (rc < 0) log_error("stop rule: %s", e.msg);
@@ -108,6 +106,8 @@ int web_serve(const struct web_options *o, struct err *e)
 	TRY(labels_open(&w->labels, path, 1, e));
 	TRY(owner_ensure(w, e));
 	TRY(labels_open(&w->reader, path, 0, e));
+	if (!(w->standing = standing_open())) TRY(err_set(e, ERR_MEMORY, "no memory for a server"));
+	TRY(trust_open(&w->trust, path, e));
 	TRY(path_in(o->dir, "web.key", path, e));
 	TRY(http_key_load(path, h.key, e));
 	TRY(read_pem(o->certificate, &certificate, e));
@@ -125,6 +125,8 @@ int web_serve(const struct web_options *o, struct err *e)
 	}
 out:
 	http_close(w->http);
+	trust_close(w->trust);
+	standing_close(w->standing);
 	labels_close(w->reader);
 	labels_close(w->labels);
 	dash_watch_close(watch);

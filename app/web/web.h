@@ -13,6 +13,8 @@
 #ifndef TENFOLD_APP_WEB_WEB_H
 #define TENFOLD_APP_WEB_WEB_H
 
+#include "app/web/standing.h"
+#include "app/web/trust.h"
 #include "core/wire/http.h"
 #include "store/labels.h"
 
@@ -23,7 +25,7 @@ enum web_access { WEB_ANYONE = 0, WEB_PERSON = 1, WEB_OWNER = 2 };
 
 #define WEB_PAGE_VERSION "1" /* kept with every label: changed when what people see changes */
 
-enum { WEB_STOPPED = 64, WEB_LIMIT_SLOTS = 256, WEB_LIMIT_TRIES = 10 }; /* failed sign-ins a minute and address, before 429 */
+enum { WEB_LIMIT_SLOTS = 256, WEB_LIMIT_TRIES = 10 }; /* failed sign-ins a minute and address, before 429 */
 
 struct web {
 	const char *dir;
@@ -34,6 +36,8 @@ struct web {
 	/* a second connection that only reads: for what takes long, so that nobody who labels waits for it */
 	struct labels *reader;
 	pthread_mutex_t reader_lock;
+	struct standing_list *standing; /* of campaigns; under the reader's lock */
+	struct trust *trust;
 	int64_t owner;                 /* the owner as a person of labels.db, for adjudication */
 	char login[LABELS_TOKEN];      /* the owner's one-time token; "" once it was used */
 	struct web_tries {
@@ -41,8 +45,6 @@ struct web {
 		int64_t minute;
 		int count;
 	} tries[WEB_LIMIT_SLOTS];      /* also under the lock */
-	int64_t stopped[WEB_STOPPED];  /* campaigns that the stop rule has closed; of the serving thread */
-	int stopped_count;
 };
 
 struct web_options {

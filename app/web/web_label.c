@@ -43,24 +43,15 @@ static int ask_json(struct labels *l, const struct flow_campaign *c, const struc
 	return rc;
 }
 
-/* Counts for the progress bar: the person's answers, and prompts finished and begun. */
+/* Counts for the progress bar: the person's answers, and prompts finished. */
 static int progress_json(struct labels *l, int64_t campaign, int64_t person, json_t *to, struct err *e)
 {
-	char sql[400];
-	int64_t labels = 0, items = 0;
-	int rc;
-	snprintf(sql, sizeof sql,
-		"SELECT count(*) FROM events e JOIN asks a ON a.ask = e.ask JOIN assignments s ON s.assignment = a.assignment JOIN items i ON i.item = s.item"
-		" WHERE e.person = %lld AND i.campaign = %lld AND e.kind = 'label' AND NOT EXISTS (SELECT 1 FROM events u WHERE u.undoes = e.event)",
-		(long long)person, (long long)campaign);
-	TRY(labels_count(l, sql, &labels, e));
-	snprintf(sql, sizeof sql, "SELECT count(*) FROM assignments s JOIN items i ON i.item = s.item WHERE s.person = %lld AND i.campaign = %lld AND s.done IS NOT NULL",
-		(long long)person, (long long)campaign);
-	TRY(labels_count(l, sql, &items, e));
+	int64_t labels = 0, prompts = 0;
+	int rc = labels_progress(l, campaign, person, &labels, &prompts, e);
+	if (rc < 0) return rc;
 	json_object_set_new(to, "labels", json_integer(labels));
-	json_object_set_new(to, "prompts", json_integer(items));
-out:
-	return rc;
+	json_object_set_new(to, "prompts", json_integer(prompts));
+	return 0;
 }
 
 static int guidelines_json(struct labels *l, const struct flow_campaign *c, int version, json_t *to, struct err *e)
@@ -88,6 +79,7 @@ static int enter(struct web *w, const struct http_request *q, struct flow_campai
 	web_lock(w);
 	rc = labels_member_get(w->labels, campaign, *person, m, e);
 	if (rc == 0) rc = err_set(e, ERR_NOT_FOUND, "there is no campaign %lld for you", (long long)campaign);
+	c->trust = w->trust;
 	if (rc > 0) rc = flow_campaign_load(w->labels, campaign, c, e);
 	if (rc < 0) web_unlock(w);
 	return rc;
@@ -249,8 +241,7 @@ static int on_undo(void *ctx, const struct http_request *q, struct http_response
 		goto out;
 	}
 	web_lock(w);
-	rc = labels_undo(w->labels, key, person, event, &undo, e);
-	if (rc == 0) rc = flow_reopen(w->labels, event, e);
+	rc = flow_undo(w->labels, key, person, event, &undo, e);
 	web_unlock(w);
 	if (rc < 0) goto out;
 	http_publish(w->http, "owner", "label", "{}");

@@ -21,19 +21,18 @@ static int add_campaign(void *ctx, const struct labels_campaign *c)
 {
 	struct campaign_list *s = ctx;
 	struct campaign_options o;
-	struct campaign_estimate x;
-	char sql[120];
+	const struct standing *x;
 	int64_t labels = 0;
-	struct estimate now;
 	int rc;
 	TRY(campaign_read(&o, c->options, s->e));
-	TRY(campaign_estimate(s->w->reader, c->campaign, &o, &x, s->e));
-	TRY(campaign_progress(s->w->reader, c->campaign, &o, &now, s->e));
-	snprintf(sql, sizeof sql, "SELECT count(*) FROM labels WHERE campaign = %lld", (long long)c->campaign);
-	TRY(labels_count(s->w->reader, sql, &labels, s->e));
+	TRY(standing_get(s->w->standing, s->w->reader, c->campaign, &o, &x, s->e));
+	TRY(labels_campaign_answers(s->w->reader, c->campaign, &labels, s->e));
+	const struct campaign_estimate *before = &x->before;
+	const struct estimate *now = &x->now;
 	json_array_append_new(s->list, json_pack("{s:I,s:s,s:s,s:i,s:I,s:I,s:o,s:o,s:{s:I,s:f,s:o}}", "campaign", (json_int_t)c->campaign, "name", c->name, "state",
-		c->state, "guidelines", c->guidelines, "items", (json_int_t)x.items, "labels", (json_int_t)labels, "accuracy", real_or_null(now.labelled ? now.accuracy : (double)NAN), "missing", real_or_null(now.missing), "estimate",
-		"questions", (json_int_t)x.questions, "hours", x.hours, "accuracy", real_or_null(x.accuracy)));
+		c->state, "guidelines", c->guidelines, "items", (json_int_t)before->items, "labels", (json_int_t)labels, "accuracy",
+		real_or_null(now->labelled ? now->accuracy : (double)NAN), "missing", real_or_null(now->missing), "estimate", "questions",
+		(json_int_t)before->questions, "hours", before->hours, "accuracy", real_or_null(before->accuracy)));
 out:
 	return rc;
 }
@@ -112,37 +111,48 @@ out:
 
 struct people_list {
 	struct web *w;
-	json_t *list;
+	json_t *list, *given; /* given: person to {labels, ms} */
 	struct err *e;
 };
+
+static int add_given(void *ctx, int columns, const char *const *names, const char *const *values)
+{
+	(void)columns;
+	(void)names;
+	json_object_set_new(ctx, values[0], json_pack("{s:I,s:f}", "labels", (json_int_t)atoll(values[1]), "ms", atof(values[2])));
+	return 0;
+}
 
 static int add_person(void *ctx, const struct labels_person *p)
 {
 	struct people_list *s = ctx;
-	char sql[200];
-	int64_t labels = 0, ms = 0, n;
+	char key[24];
+	int64_t n;
 	double gold;
-	int rc;
-	snprintf(sql, sizeof sql, "SELECT count(*) FROM events e WHERE person = %lld AND kind = 'label' AND NOT EXISTS (SELECT 1 FROM events u WHERE u.undoes = e.event)",
-		(long long)p->person);
-	TRY(labels_count(s->w->reader, sql, &labels, s->e));
-	snprintf(sql, sizeof sql, "SELECT sum(visible_ms) FROM events WHERE person = %lld", (long long)p->person);
-	TRY(labels_count(s->w->reader, sql, &ms, s->e));
-	TRY(flow_expected_share(s->w->reader, 0, p->person, "gold", &n, &gold, s->e));
-	json_array_append_new(s->list, json_pack("{s:I,s:s,s:s,s:b,s:I,s:f,s:o}", "person", (json_int_t)p->person, "name", p->name, "state", p->state, "excluded",
-		p->excluded, "labels", (json_int_t)labels, "hours", (double)ms / 3.6e6, "gold", real_or_null(gold)));
-out:
-	return rc;
+	struct trust_person t = trust_of(s->w->trust, p->person);
+	int rc = flow_expected_share(s->w->reader, 0, p->person, "gold", &n, &gold, s->e);
+	if (rc < 0) return rc;
+	snprintf(key, sizeof key, "%lld", (long long)p->person);
+	const json_t *given = json_object_get(s->given, key);
+	json_array_append_new(s->list, json_pack("{s:I,s:s,s:s,s:b,s:I,s:f,s:o,s:o,s:b}", "person", (json_int_t)p->person, "name", p->name, "state", p->state, "excluded",
+		p->excluded, "labels", json_integer_value(json_object_get(given, "labels")), "hours", json_real_value(json_object_get(given, "ms")) / 3.6e6, "gold",
+		real_or_null(gold), "weight", t.known ? json_real(t.weight) : json_null(), "flagged", t.flagged));
+	return 0;
 }
 
 static int on_people(void *ctx, const struct http_request *q, struct http_response *r, struct err *e)
 {
 	struct web *w = ctx;
-	struct people_list s = {w, json_array(), e};
+	struct people_list s = {w, json_array(), json_object(), e};
 	(void)q;
 	web_read_lock(w);
-	int rc = labels_each_person(w->reader, add_person, &s, e);
+	/* an undo is by the person whose label it takes back */
+	int rc = labels_query(w->reader,
+		"SELECT person, count(*) FILTER (WHERE kind = 'label') - count(*) FILTER (WHERE kind = 'undo'), total(visible_ms) FROM events GROUP BY person",
+		add_given, s.given, e);
+	if (rc == 0) rc = labels_each_person(w->reader, add_person, &s, e);
 	web_read_unlock(w);
+	json_decref(s.given);
 	if (rc < 0) json_decref(s.list);
 	else http_reply_json(r, 200, json_pack("{s:o}", "people", s.list));
 	return rc;

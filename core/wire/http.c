@@ -314,11 +314,12 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const cha
 
 static void on_log(void *cls, const char *fmt, va_list ap)
 {
-	(void)cls;
+	struct http *h = cls;
 	char text[512];
 	vsnprintf(text, sizeof text, fmt, ap);
 	text[strcspn(text, "\n")] = 0;
 	log_debug("http: %s", text);
+	if (pthread_equal(pthread_self(), h->starter)) snprintf(h->why, sizeof h->why, ": %.150s", text);
 }
 
 /* ---- opening ---- */
@@ -399,21 +400,22 @@ static int start(struct http *h, int fd, struct err *e)
 	};
 	if (h->o.certificate) flags |= MHD_USE_TLS;
 	else tls[0].option = MHD_OPTION_END;
-	h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+	h->starter = pthread_self();
+	h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, h, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, h, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_THREAD_POOL_SIZE,
 		(unsigned)(h->o.threads > 0 ? h->o.threads : 4), MHD_OPTION_CONNECTION_LIMIT, (unsigned)(h->o.connections > 0 ? h->o.connections : 256),
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
 		(unsigned)(h->o.idle_seconds > 0 ? h->o.idle_seconds + 0.5 : 20), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
 	if (h->daemon) return 0;
 	close(fd);
-	return err_set(e, ERR_NET, "the server does not start on %s%s", h->url, h->o.certificate ? ": check the certificate and its key" : "");
+	return err_set(e, ERR_NET, "the server does not start on %s%s%s", h->url, h->o.certificate ? ": web.certificate and web.private_key must be PEM files that belong together" : "", h->why);
 }
 
 int http_open(struct http **out, const struct http_options *o, struct err *e)
 {
 	*out = NULL;
 	const char *address = o->address && *o->address ? o->address : "127.0.0.1";
-	if (!o->certificate != !o->private_key) return err_set(e, ERR_RANGE, "a certificate and its private key are given together");
+	if (!o->certificate != !o->private_key) return err_set(e, ERR_RANGE, "a certificate and its private key (web.certificate, web.private_key) are given together");
 	struct http *h = calloc(1, sizeof *h);
 	if (!h) return err_set(e, ERR_MEMORY, "no memory for a server");
 	int rc, fd = -1;

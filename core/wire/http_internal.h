@@ -22,6 +22,8 @@ struct http_stream {
 
 struct http {
 	struct MHD_Daemon *daemon;
+	pthread_t starter;
+	char why[160]; /* what libmicrohttpd said last to the thread that started it */
 	struct http_options o;
 	uint16_t port;
 	int secure; /* the browser sees https */

@@ -1,12 +1,15 @@
 """A simulated crowd labels a campaign end to end through HTTP: the real server, invitations, questions, answers.
 
     TENFOLD=build/app/tenfold python3 tests/long/label_crowd.py RUN FOLDER [--prompts N] [--people N] [--adversaries N]
-        [--temperature X] [--seed N] [--labels-each N]
+        [--temperature X] [--seed N] [--labels-each N] [--set KEY=NUMBER]
 
 RUN: a run whose stage collect is done; its verifier's scores are the truth. FOLDER gets labels.db with the campaign
 "crowd". People answer at the same time, each in a thread, by the model of reward/judgement.h with the log odds X of a right
-candidate against a wrong one; the last ones answer the opposite. Afterwards: what was asked, the time a request took, and
-labels.db for `tenfold fit-reward --labels`.
+candidate against a wrong one; the last ones answer the opposite. Afterwards: what was asked; the time a request took; for
+each design, of prompts that one honest person answered, how many of the pairs that differ in truth the recovered ranking
+(tenfold label rank) has in the right order, how often its first is one of the best, and the assumed seconds (25 to read a
+candidate, 7 to read it again, 4 to decide); how far two honest people agree; who is flagged. labels.db is for
+`tenfold fit-reward --labels`.
 """
 import argparse
 import hashlib
@@ -23,7 +26,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from label_kit import PROGRAM, Server  # noqa: E402
 
-TIE, STRENGTHS = 0.3, (0.3, 0.9, 1.8)
+STRENGTHS = (0.3, 0.9, 1.8)
+READ, AGAIN, DECIDE = 25, 7, 4  # assumed seconds
 
 
 def truth(run):
@@ -87,6 +91,67 @@ class Person(threading.Thread):
             self.failure = repr(why)
 
 
+def asked(folder):
+    """{number of the prompt: (design, {person}, questions, assumed seconds)}, what each person said of each pair, names by person."""
+    db = sqlite3.connect("file:%s?mode=ro" % os.path.join(folder, "labels.db"), uri=True)
+    rows = db.execute("SELECT number, design, person, shown, ranks, kind FROM labels WHERE assigned = 'task' ORDER BY event").fetchall()
+    names = dict(db.execute("SELECT person, name FROM people"))
+    db.close()
+    prompts, pairs, read = {}, {}, {}
+    for number, design, person, shown, ranks, kind in rows:
+        shown, ranks = json.loads(shown), json.loads(ranks)
+        seen = read.setdefault((number, person), set())
+        seconds = DECIDE * (len(shown) if kind == 3 else 1) + sum(AGAIN if c in seen else READ for c in shown)
+        seen.update(shown)
+        if kind == 3:
+            seconds += AGAIN * len(shown)
+        _, people, questions, before = prompts.get(number, (design, set(), 0, 0))
+        prompts[number] = (design, people | {person}, questions + 1, before + seconds)
+        for i, a in enumerate(shown):
+            for k, b in enumerate(shown[:i]):
+                if ranks[i] != ranks[k]:
+                    first = (ranks[i] < ranks[k]) == (a < b)
+                    pairs.setdefault((number, min(a, b), max(a, b)), {})[person] = first
+    return prompts, pairs, names
+
+
+def mean(values):
+    """With the standard error."""
+    n = len(values)
+    m = sum(values) / n
+    return m, math.sqrt(sum((v - m) ** 2 for v in values) / max(1, n - 1) / n)
+
+
+def measure(folder, scores, honest):
+    """Prints the designs' table; honest: names."""
+    prompts, pairs, names = asked(folder)
+    done = subprocess.run([PROGRAM, "label", "rank", folder, "--name", "crowd"], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit("label rank: " + done.stderr)
+    designs = {}
+    for line in done.stdout.splitlines():
+        r = json.loads(line)
+        design, people, questions, seconds = prompts[r["number"]]
+        if len(people) > 1 or names[min(people)] not in honest:
+            continue
+        true = [scores[r["prompt"].strip(), c["text"]] for c in r["candidates"]]
+        place = {c: k for k, c in enumerate(r["order"])}
+        decided = [(i, k) for i in range(len(true)) for k in range(i) if true[i] != true[k]]
+        if not decided:
+            continue
+        d = designs.setdefault(design, ([], [], [], [], []))
+        right = sum((place[i] < place[k]) == (true[i] > true[k]) for i, k in decided)
+        for values, x in zip(d, (questions, seconds, right / len(decided), true[r["order"][0]] == max(true), true.count(max(true)) / len(true))):
+            values.append(x)
+    print("| design | prompts | questions | s/prompt | pair accuracy | top-1 | by chance | top-1 per hour |\n|---|---|---|---|---|---|---|---|")
+    for design, (questions, seconds, right, top, chance) in sorted(designs.items(), key=lambda d: -len(d[1][0])):
+        print("| %s | %d | %.1f | %.0f | %.3f ±%.3f | %.3f ±%.3f | %.3f | %.2f |" % (design, len(top), mean(questions)[0], mean(seconds)[0], *mean(right), *mean(top), mean(chance)[0],
+                                                                          3600 * mean(top)[0] / mean(seconds)[0]))
+    agree = [said[p] == said[q] for said in pairs.values() for p in said for q in said if p < q and names[p] in honest and names[q] in honest]
+    if agree:
+        print("two honest people agree on %.1f %% of %d pairs that both decide" % (100 * mean(agree)[0], len(agree)))
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("run")
@@ -107,13 +172,14 @@ def main():
     server = Server([], folder=o.folder)
     try:
         honest = o.people - o.adversaries
-        crowd = [Person(server.person("person %d" % k), k, o.temperature if k < honest else -o.temperature, scores, o.seed) for k in range(o.people)]
+        crowd = [Person(server.person("person %d" % k, keep=True), k, o.temperature if k < honest else -o.temperature, scores, o.seed) for k in range(o.people)]
         began = time.monotonic()
         for p in crowd:
             p.start()
         for p in crowd:
             p.join()
         seconds = time.monotonic() - began
+        people = server.as_owner().ok("GET", "/api/owner/people")["people"]
     finally:
         server.stop()
     failures = [p.failure for p in crowd if p.failure]
@@ -122,6 +188,8 @@ def main():
     print(json.dumps({"people": o.people, "answers": sum(kinds.values()), "kinds": kinds, "seconds": round(seconds, 1),
                       "request_ms": {"p50": round(1e3 * took[len(took) // 2], 2), "p99": round(1e3 * took[len(took) * 99 // 100], 2), "most": round(1e3 * took[-1], 2)},
                       "failures": failures}))
+    print("seen as dishonest by the server: %s" % (", ".join(p["name"] for p in people if p["flagged"]) or "nobody"))
+    measure(o.folder, scores, {"person %d" % k for k in range(honest)})
     sys.exit(1 if failures else 0)
 
 

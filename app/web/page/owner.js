@@ -48,7 +48,7 @@ function personRow(p) {
   buttons.push(p.excluded ? button("include", "Include") : button("exclude", "Exclude", "No label of " + (p.name || "this person") + " will count. Go on?"));
   if (p.state !== "erased" && p.state !== "imported") buttons.push(button("erase", "Erase", "Erase the name, the link and all written words of " + p.name + "? The labels stay, anonymous.", true));
   return make("tr", {}, make("th", { scope: "row" }, p.name || "(erased " + p.person + ")"), make("td", {}, p.state + (p.excluded ? ", excluded" : "")),
-    number(String(p.labels)), number(p.hours.toFixed(2)), number(percent(p.gold)), make("td", {}, ...buttons.flatMap((b) => [b, " "])));
+    number(String(p.labels)), number(p.hours.toFixed(2)), number(percent(p.gold)), number(percent(p.weight) + (p.flagged ? ", flagged" : "")), make("td", {}, ...buttons.flatMap((b) => [b, " "])));
 }
 
 function showInvitation(name, url) {
@@ -107,7 +107,7 @@ async function load() {
     make("section", { class: "message full" }, make("h2", {}, "People"),
       invitation ? make("div", { role: "status" }, make("p", {}, "The link of " + invitation.name + ", shown once:"), make("p", { class: "secret", id: "invitation" }, invitation.url)) : "",
       inviteForm(campaigns.campaigns),
-      people.people.length ? make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "People" }, make("table", {}, heads("Name", "State", "#Answers", "#Hours", "#Gold right", "Actions"),
+      people.people.length ? make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "People" }, make("table", {}, heads("Name", "State", "#Answers", "#Hours", "#Gold right", "#Trusted", "Actions"),
         make("tbody", {}, ...people.people.map(personRow)))) : "",
       make("p", {}, make("a", { href: "/api/owner/hours.csv", download: "hours.csv" }, "Hours and counts (CSV)"))));
 }
