@@ -43,6 +43,12 @@ struct bench_pair {
 	struct bench_rate forward, backward;
 };
 
+/* One mixture-of-experts feed-forward: routed experts and a shared one of `shared` columns (0: none). */
+struct bench_layer {
+	int64_t rows;
+	int width, experts, chosen, expert_width, shared;
+};
+
 struct bench_adamw {
 	int64_t n;
 	struct bench_time time;
@@ -70,6 +76,7 @@ void bench_peak_quick(struct bench_peak *out, int threads);
 void bench_peak_of(struct bench_peak *out, struct backend *b);
 void bench_linear(struct backend *, const struct bench_peak *, int64_t m, int64_t n, int64_t k, struct bench_linear *out);
 void bench_experts(struct backend *, const struct bench_peak *, const struct bench_model *, struct bench_pair *out);
+void bench_layer(struct backend *, const struct bench_peak *, const struct bench_layer *, struct bench_pair *out);
 void bench_attention(struct backend *, const struct bench_peak *, const struct bench_model *, struct bench_pair *out);
 void bench_small(struct backend *, const struct bench_peak *, const struct bench_model *, struct bench_small *out);
 void bench_adamw(struct backend *, const struct bench_peak *, int64_t n, struct bench_adamw *out);

@@ -187,6 +187,64 @@ void bench_experts(struct backend *b, const struct bench_peak *p, const struct b
 	give(&t);
 }
 
+struct layer_call {
+	struct experts_args experts;
+	struct linear_args gate, up, down; /* shared */
+	struct swiglu_args swiglu;
+	int64_t shared;
+};
+
+static void call_layer_forward(struct backend *b, const void *arg)
+{
+	const struct layer_call *l = arg;
+	const struct ops *o = backend_ops(b);
+	if (l->shared) {
+		o->linear_forward(b, &l->gate);
+		o->linear_forward(b, &l->up);
+		o->swiglu_forward(b, &l->swiglu);
+		o->linear_forward(b, &l->down);
+	}
+	o->experts_forward(b, &l->experts);
+}
+
+static void call_layer_backward(struct backend *b, const void *arg)
+{
+	const struct layer_call *l = arg;
+	const struct ops *o = backend_ops(b);
+	if (l->shared) {
+		o->zero(b, l->swiglu.da.data, tensor_bytes(l->swiglu.da));
+		o->linear_backward(b, &l->down);
+		o->swiglu_backward(b, &l->swiglu);
+		o->linear_backward(b, &l->gate);
+		o->linear_backward(b, &l->up);
+	}
+	o->experts_backward(b, &l->experts);
+}
+
+static void shared_make(struct timing *t, const struct bench_layer *s, struct layer_call *l)
+{
+	const struct experts_args *e = &l->experts;
+	int64_t n = s->rows, c = s->width, w = s->shared;
+	l->shared = w;
+	l->swiglu = (struct swiglu_args){take_tensor(t, n, w), take_tensor(t, n, w), take_tensor(t, n, w), take_tensor(t, n, w), take_tensor(t, n, w), take_tensor(t, n, w)};
+	l->gate = (struct linear_args){.x = e->x, .w = take_tensor(t, w, c), .y = l->swiglu.g, .dy = l->swiglu.dg, .dx = e->dx, .dw = take_tensor(t, w, c)};
+	l->up = (struct linear_args){.x = e->x, .w = take_tensor(t, w, c), .y = l->swiglu.u, .dy = l->swiglu.du, .dx = e->dx, .dw = take_tensor(t, w, c)};
+	l->down = (struct linear_args){.x = l->swiglu.a, .w = take_tensor(t, c, w), .y = e->out, .dy = e->dout, .dx = l->swiglu.da, .dw = take_tensor(t, c, w)};
+}
+
+void bench_layer(struct backend *b, const struct bench_peak *p, const struct bench_layer *s, struct bench_pair *out)
+{
+	struct timing t = {.b = b, .ops = backend_ops(b)};
+	struct bench_model m = {.rows = s->rows, .width = s->width, .experts = s->experts, .chosen = s->chosen, .expert_width = s->expert_width};
+	struct layer_call l = {.shared = 0};
+	double flop = 6.0 * (double)s->rows * s->width * ((double)s->chosen * s->expert_width + s->shared);
+	experts_make(&t, &m, &l.experts);
+	if (s->shared) shared_make(&t, s, &l);
+	out->forward = rate(b, p, time_call(b, p, call_layer_forward, &l), flop);
+	out->backward = rate(b, p, time_call(b, p, call_layer_backward, &l), 2 * flop);
+	give(&t);
+}
+
 /* Groups of [prompt][completions]: completions see the prompt's whole pages and a copy of its last one. */
 struct groups {
 	int64_t rows, sets, *set_rows, writes, visible; /* visible: keys over all rows */

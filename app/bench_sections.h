@@ -42,6 +42,15 @@ extern const int bench_parts_count;
 extern const struct bench_section bench_device[];
 extern const int bench_device_count;
 
+/* Decoding: groups·completions sequences at once, a step of one token each (bench_decode.c). */
+struct bench_decode {
+	int groups, completions, prompt, steps; /* what is run */
+	double step_seconds;                    /* of one step */
+	double limit_seconds, limit_seconds_half; /* the least by memory and arithmetic: with 4 bytes a number, with 2 */
+};
+int bench_decode_open(struct model **out, struct backend *, const struct shape *, struct err *);
+int bench_decode(const struct model *, const struct limits_machine *, int times, struct bench_decode *, struct err *);
+
 /* c->loop, opened when it is not yet. */
 int bench_context_loop(struct bench_context *c, struct err *e);
 /* "0.123 (0.120–0.150)" of milliseconds, and the numbers under key_ms, key_ms_min, key_ms_max. */

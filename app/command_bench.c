@@ -128,7 +128,7 @@ int command_bench(int argc, char **argv, struct err *e)
 	struct config config;
 	const struct option table[] = {
 		{"config", OPTION_TEXT, &o.config, "FILE", "Whose model and PPO settings are measured; default configs/verifier.yaml."},
-		{"only", OPTION_TEXT, &o.only, "SECTION", "One section: peak, linear, experts, attention, small, adamw, generation, scoring, iteration, overhead, store; on a GPU also layer, price."},
+		{"only", OPTION_TEXT, &o.only, "SECTION", "One section: peak, linear, experts, attention, small, adamw, generation, scoring, iteration, overhead, store; on a GPU also layer, decode, price."},
 		{"device", OPTION_TEXT, &o.device, "DEVICE", "cpu or cuda, instead of the configuration's run.device."},
 		{"markdown", OPTION_FLAG, &o.markdown, NULL, "Print docs/benchmarks.md: method, formulas, tables."},
 		{"quick", OPTION_FLAG, &o.quick, NULL, "Few repetitions of small sizes, to see that everything works; the figures mean little."},

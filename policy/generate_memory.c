@@ -14,9 +14,11 @@ static int64_t sequences(const struct generate_options *o)
 	return (int64_t)o->batch_groups * o->completions;
 }
 
+/* A prompt's, and of each completion those from the page on in which its prompt ends, at worst at its last position. */
 static int64_t pages_of(const struct generate_options *o)
 {
-	return (int64_t)o->batch_groups * stride_of(o) * (o->completions + 1);
+	int64_t own = (o->max_new + 2 * (KV_PAGE - 1)) / KV_PAGE;
+	return (int64_t)o->batch_groups * ((o->max_prompt + KV_PAGE - 1) / KV_PAGE + o->completions * own);
 }
 
 /* A row that fills up a bucket has a slot of its own. */

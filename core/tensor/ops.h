@@ -329,7 +329,7 @@ struct backend_limits {
 	double bytes, flops;
 };
 int backend_limits(struct backend *, struct backend_limits *);
-/* Seconds of y[m, n] = x[m, k]·wᵀ by the vendor's library with the algorithm it takes for the fastest; 0: there is none. */
+/* Seconds of y[m, n] = x[m, k]·wᵀ by the fastest of the algorithms that the vendor's library proposes; 0: there is none. */
 double backend_library_product(struct backend *, int64_t m, int64_t n, int64_t k);
 
 /* Kernel fingerprint: a hash over the results of every operation on fixed inputs. Two processes with the same

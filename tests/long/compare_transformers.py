@@ -80,15 +80,25 @@ def main():
     }
     if o.bench:
         with open(o.bench) as f:
-            result["tenfold"] = json.load(f)["sections"].get("iteration", [])
+            compare(result, json.load(f)["sections"]["iteration"], o)
     if o.json:
         print(json.dumps(result, indent=1))
         return
     for key, value in result.items():
-        if key != "tenfold":
-            print("%-28s %s" % (key, round(value, 3) if isinstance(value, float) else value))
-    for part in result.get("tenfold", []):
-        print("tenfold, %-19s %s" % (part.get("part", "?"), part.get("median_ms", part.get("ms"))))
+        print("%-36s %s" % (key, round(value, 3) if isinstance(value, float) else value))
+
+
+def compare(result, rows, o):
+    """How many times as fast the benchmark's iteration was; its update has AdamW in it, the training here has not."""
+    part = {row["what"].split(":")[0]: row for row in rows}
+    counts = part["the whole iteration"]["counts"]
+    for name, want in (("groups", o.groups), ("completions", o.completions), ("response_tokens", o.response)):
+        if round(counts[name]) != want:
+            raise SystemExit("compare_transformers: the benchmark has %s %g, this run %d: give both the same shape" % (name, counts[name], want))
+    result["tenfold_generate_seconds"] = part["generation"]["ms"] / 1e3
+    result["tenfold_train_seconds"] = part["update"]["ms"] / 1e3 / counts["epochs"]
+    result["times_as_fast_generating"] = result["generate_seconds"] / result["tenfold_generate_seconds"]
+    result["times_as_fast_training"] = result["train_seconds"] / result["tenfold_train_seconds"]
 
 
 main()

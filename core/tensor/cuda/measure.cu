@@ -1,5 +1,5 @@
 /* What the device can do: copy bandwidth, and the vendor's matrix product with
- * whatever algorithm it finds fastest. Only the benchmark asks; the operations use
+ * the fastest of the algorithms that it proposes. Only the benchmark asks; the operations use
  * none of this, because cublasLt's choice (split reductions among them) changes
  * with the number of rows, and bits with it. The quotient is the price of
  * exactness. Inputs are random: a product of zeros runs faster than one of data. */
@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-enum { REPEATS = 10, SAMPLES = 7 };
+enum { REPEATS = 10, SAMPLES = 7, ALGORITHMS = 8 };
 
 static void blas_must(int code, const char *what)
 {
@@ -74,7 +74,8 @@ struct library {
 	cublasLtHandle_t handle;
 	cublasLtMatmulDesc_t operation;
 	cublasLtMatrixLayout_t w, x, y;
-	cublasLtMatmulHeuristicResult_t best;
+	cublasLtMatmulHeuristicResult_t algorithm[ALGORITHMS];
+	int found, now;
 	void *weights, *rows, *out, *room;
 	size_t room_bytes;
 };
@@ -83,18 +84,17 @@ static void library_once(struct cuda_backend *b, void *arg)
 {
 	const struct library *l = (const struct library *)arg;
 	float one = 1, zero = 0;
-	blas_must(cublasLtMatmul(l->handle, l->operation, &one, l->weights, l->w, l->rows, l->x, &zero, l->out, l->y, l->out, l->y, &l->best.algo, l->room,
+	blas_must(cublasLtMatmul(l->handle, l->operation, &one, l->weights, l->w, l->rows, l->x, &zero, l->out, l->y, l->out, l->y, &l->algorithm[l->now].algo, l->room,
 				 l->room_bytes, b->stream),
 		  "cublasLtMatmul");
 }
 
-/* The product in column order: y[n, m] = w[k, n]ᵀ·x[k, m]; returns how many algorithms were found. */
-static int library_plan(const struct cuda_backend *b, struct library *l, int64_t m, int64_t n, int64_t k)
+/* The product in column order: y[n, m] = w[k, n]ᵀ·x[k, m], and the algorithms that the library takes for the fastest. */
+static void library_plan(const struct cuda_backend *b, struct library *l, int64_t m, int64_t n, int64_t k)
 {
 	cudaDataType_t type = b->bf16 ? CUDA_R_16BF : CUDA_R_32F;
 	cublasOperation_t turned = CUBLAS_OP_T;
 	cublasLtMatmulPreference_t wish;
-	int found = 0;
 	blas_must(cublasLtCreate(&l->handle), "cublasLtCreate");
 	blas_must(cublasLtMatmulDescCreate(&l->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
 	blas_must(cublasLtMatmulDescSetAttribute(l->operation, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof turned), "cublasLtMatmulDescSetAttribute");
@@ -104,9 +104,9 @@ static int library_plan(const struct cuda_backend *b, struct library *l, int64_t
 	blas_must(cublasLtMatmulPreferenceCreate(&wish), "cublasLtMatmulPreferenceCreate");
 	blas_must(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &l->room_bytes, sizeof l->room_bytes),
 		  "cublasLtMatmulPreferenceSetAttribute");
-	cublasStatus_t rc = cublasLtMatmulAlgoGetHeuristic(l->handle, l->operation, l->w, l->x, l->y, l->y, wish, 1, &l->best, &found);
+	cublasStatus_t rc = cublasLtMatmulAlgoGetHeuristic(l->handle, l->operation, l->w, l->x, l->y, l->y, wish, ALGORITHMS, l->algorithm, &l->found);
 	blas_must(cublasLtMatmulPreferenceDestroy(wish), "cublasLtMatmulPreferenceDestroy");
-	return rc == CUBLAS_STATUS_SUCCESS ? found : 0;
+	if (rc != CUBLAS_STATUS_SUCCESS) l->found = 0;
 }
 
 static void library_close(struct cuda_backend *b, struct library *l)
@@ -128,12 +128,16 @@ CUDA_API double cuda_library_product(struct backend *base, int64_t m, int64_t n,
 	double seconds = 0;
 	memset(&l, 0, sizeof l);
 	l.room_bytes = (size_t)32 << 20;
-	int found = library_plan(b, &l, m, n, k);
+	library_plan(b, &l, m, n, k);
 	l.weights = random_numbers(b, n * k);
 	l.rows = random_numbers(b, m * k);
 	l.out = K(cuda_alloc)(base, (size_t)(m * n) * 4);
 	l.room = K(cuda_alloc)(base, l.room_bytes);
-	if (found && l.weights && l.rows && l.out && l.room) seconds = seconds_of(b, library_once, &l);
+	int ready = l.weights && l.rows && l.out && l.room;
+	for (l.now = 0; ready && l.now < l.found; l.now++) {
+		double s = seconds_of(b, library_once, &l);
+		if (l.now == 0 || s < seconds) seconds = s;
+	}
 	library_close(b, &l);
 	return seconds;
 }
