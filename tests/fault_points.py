@@ -178,6 +178,24 @@ def command_scenario(work):
     return Scenario("command", work, **{"run.stages": "ppo", "model.init": model, "reward.terms": "command:1", "reward.command": command})
 
 
+class Live(Scenario):
+    """A reward model that follows the labels of a simulated crowd while PPO runs."""
+
+    def __init__(self, name, work):
+        self.labels = os.path.join(work, "labels.db")
+        super().__init__(name, work, **{"run.stages": "sft, collect, fit-reward, ppo", "fit.labels": self.labels, "fit.loss": "answers", "fit.ensemble": 1,
+                                        "reward.terms": "model:1", "reward.live": "true", "reward.live_every": 2})
+
+    def prepare(self):
+        sampled = os.path.join(self.work, self.name + "-sampled")
+        for arguments in (("run", CONFIG, "--out", sampled, *sets({**SMALL, "run.stages": "sft, collect"})),
+                          ("crowd", "label", "--file", self.labels, "--from", sampled, "--prompts", "20", "--truth", "shorter")):
+            done = tenfold(*arguments)
+            if done.status != 0:
+                raise Failure("%s: %s" % (" ".join(arguments), done.err))
+        super().prepare()
+
+
 def scenarios(work):
     ppo = {"run.stages": "ppo", "model.init": os.path.join(work, "supervised", "models", "sft")}
     return [
@@ -187,6 +205,7 @@ def scenarios(work):
         Stopped("stopped", work, two_steps, **ppo, **{"ppo.steps": 8, "ppo.eval_every": 0}),
         Stopped("stopped-sft", work, supervised_checkpoint, **{"run.stages": "sft", "sft.steps": 12}),
         Scenario("whole", work, **{"run.stages": "sft, collect, fit-reward, ppo, eval"}),
+        Live("live", work),
     ]
 
 
