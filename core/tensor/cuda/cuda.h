@@ -60,6 +60,7 @@ DEVICE uint32_t d_bf16_pair(float low, float high)
 	asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
 	return r;
 }
+DEVICE uint32_t d_load_pair(const uint16_t *p) { return *(const uint32_t *)p; } /* two of them, p at an even place */
 /* c[16, 8] += a[16, 16]·b[16, 8] by a warp, in the fragment layouts of PTX's mma.m16n8k16. */
 DEVICE void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
 {

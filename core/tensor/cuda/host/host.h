@@ -77,6 +77,12 @@ DEVICE uint32_t d_bf16(float x)
 	return x != x ? 0x7fff : (b + 0x7fff + (b >> 16 & 1)) >> 16;
 }
 DEVICE uint32_t d_bf16_pair(float low, float high) { return d_bf16(low) | d_bf16(high) << 16; }
+DEVICE uint32_t d_load_pair(const uint16_t *p)
+{
+	uint32_t b;
+	memcpy(&b, p, 4);
+	return b;
+}
 /* The layouts are PTX's; the sixteen products are added in double, which a device does not promise. */
 void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2]);
 

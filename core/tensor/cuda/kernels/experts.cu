@@ -110,7 +110,7 @@ KERNEL(moe_combine, struct moe_launch, THREADS)
 /* A product of the sorted rows with each expert's matrix. */
 static struct product moe_rows(const struct moe_launch *m, const float *a, int64_t k, const int32_t *index, struct tensor w, int turned, float *c, int64_t n)
 {
-	struct product p = {.m = m->rows, .n = n, .k = k, .a = a, .a_row = k, .a_index = index, .b = (const float *)w.data, .b_row = w.cols,
+	struct product p = {.m = m->rows, .n = n, .k = k, .a = a, .a_row = k, .a_index = index, .b = w.data, .b_half = w.dtype == DTYPE_BF16, .b_row = w.cols,
 			    .b_turned = turned, .c = c, .c_row = n, .groups = PRODUCT_ROWS, .experts = m->a.experts, .offset = m->a.offset,
 			    .b_expert = m->width * m->inner};
 	return p;
@@ -164,11 +164,15 @@ CUDA_API void K(experts_forward)(struct backend *b, const struct experts_args *a
 	struct product gate = moe_rows(&m, x, m.width, m.token, a->gate, 1, (float *)a->g.data, m.inner);
 	struct product up = moe_rows(&m, x, m.width, m.token, a->up, 1, (float *)a->u.data, m.inner);
 	struct product down = moe_rows(&m, m.act, m.inner, NULL, a->down, 1, m.y, m.width);
-	K(product_run)(b, &gate);
-	K(product_run)(b, &up);
-	low_forward(b, &m, EXPERTS_GATE, x, m.token, (float *)a->g.data);
-	low_forward(b, &m, EXPERTS_UP, x, m.token, (float *)a->u.data);
-	LAUNCH(b, moe_swiglu, cuda_blocks(m.rows * m.inner, THREADS), 1, 1, THREADS, m);
+	struct product both = gate;
+	both.b2 = a->up.data, both.c2 = (float *)a->u.data, both.act = m.act;
+	if (a->low[EXPERTS_GATE].rank || a->low[EXPERTS_UP].rank || !K(product_pair)(b, &both)) {
+		K(product_run)(b, &gate);
+		K(product_run)(b, &up);
+		low_forward(b, &m, EXPERTS_GATE, x, m.token, (float *)a->g.data);
+		low_forward(b, &m, EXPERTS_UP, x, m.token, (float *)a->u.data);
+		LAUNCH(b, moe_swiglu, cuda_blocks(m.rows * m.inner, THREADS), 1, 1, THREADS, m);
+	}
 	K(product_run)(b, &down);
 	low_forward(b, &m, EXPERTS_DOWN, m.act, NULL, m.y);
 	LAUNCH(b, moe_combine, cuda_blocks(a->x.rows * m.width, THREADS), 1, 1, THREADS, m);

@@ -209,20 +209,21 @@ static int64_t head_blocks(struct backend *b, struct head_launch *l, int64_t row
 static void head_chunks(struct backend *b, const struct head_args *a, int backward)
 {
 	int64_t vocab = a->w.rows, width = a->w.cols;
-	const float *w = (const float *)a->w.data;
+	const void *w = a->w.data;
+	int half = a->w.dtype == DTYPE_BF16;
 	CHECK(a->x.cols == width && a->work_rows > 0 && a->temperature > 0, "head: x of %lld, w of %lld, %lld rows of work", (long long)a->x.cols,
 	      (long long)width, (long long)a->work_rows);
 	for (int64_t first = 0; first < a->x.rows; first += a->work_rows) {
 		struct head_launch l = {.a = *a, .first = first, .rows = a->x.rows - first < a->work_rows ? a->x.rows - first : a->work_rows,
 					.logits = a->work, .backward = backward};
 		const float *x = (const float *)a->x.data + first * width;
-		struct product p = {.m = l.rows, .n = vocab, .k = width, .a = x, .a_row = width, .b = w, .b_row = width, .b_turned = 1, .c = a->work,
+		struct product p = {.m = l.rows, .n = vocab, .k = width, .a = x, .a_row = width, .b = w, .b_half = half, .b_row = width, .b_turned = 1, .c = a->work,
 				    .c_row = vocab};
 		K(product_run)(b, &p);
 		int64_t blocks = head_blocks(b, &l, l.rows, vocab, a->top_k > 0 || a->top_p < 1.0f);
 		LAUNCH(b, head_rows, blocks, 1, 1, THREADS, l);
 		if (backward && a->dx.data) {
-			struct product dx = {.m = l.rows, .n = width, .k = vocab, .a = a->work, .a_row = vocab, .b = w, .b_row = width,
+			struct product dx = {.m = l.rows, .n = width, .k = vocab, .a = a->work, .a_row = vocab, .b = w, .b_half = half, .b_row = width,
 					     .c = (float *)a->dx.data + first * width, .c_row = width, .add = 1};
 			K(product_run)(b, &dx);
 		}

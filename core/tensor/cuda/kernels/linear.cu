@@ -12,7 +12,7 @@ CUDA_API void K(linear_forward)(struct backend *b, const struct linear_args *a)
 {
 	linear_check(a, a->y);
 	struct product p = {.m = a->x.rows, .n = a->w.rows, .k = a->w.cols, .a = (const float *)a->x.data, .a_row = a->x.cols,
-			    .b = (const float *)a->w.data, .b_row = a->w.cols, .b_turned = 1, .c = (float *)a->y.data, .c_row = a->w.rows,
+			    .b = a->w.data, .b_half = a->w.dtype == DTYPE_BF16, .b_row = a->w.cols, .b_turned = 1, .c = (float *)a->y.data, .c_row = a->w.rows,
 			    .add = a->add, .bias = a->bias};
 	K(product_run)(b, &p);
 }
@@ -44,7 +44,7 @@ CUDA_API void K(linear_backward)(struct backend *b, const struct linear_args *a)
 	const float *dy = (const float *)a->dy.data;
 	if (t == 0) return;
 	if (a->dx.data) {
-		struct product p = {.m = t, .n = in, .k = out, .a = dy, .a_row = out, .b = (const float *)a->w.data, .b_row = in,
+		struct product p = {.m = t, .n = in, .k = out, .a = dy, .a_row = out, .b = a->w.data, .b_half = a->w.dtype == DTYPE_BF16, .b_row = in,
 				    .c = (float *)a->dx.data, .c_row = in, .add = 1};
 		K(product_run)(b, &p);
 	}

@@ -18,7 +18,8 @@ struct product {
 	int64_t a_row;
 	int a_turned;           /* 0: A(i, k) = a[i·a_row + k]; 1: A(i, k) = a[k·a_row + i] */
 	const int32_t *a_index; /* row of a for each i (or, turned, for each k); NULL: itself */
-	const float *b;
+	const void *b;          /* f32, or bf16, which is widened */
+	int b_half;             /* 1: bf16 */
 	int64_t b_row;
 	int b_turned;           /* 0: B(k, j) = b[k·b_row + j]; 1: B(k, j) = b[j·b_row + k] (weights [out, in]) */
 	const int32_t *b_index; /* not turned: row of b for each k; NULL: itself */
@@ -29,12 +30,19 @@ struct product {
 	enum product_groups groups;
 	int experts;
 	const int32_t *offset;  /* device, [experts+1] */
-	int64_t b_expert, c_expert; /* floats from one expert's matrix to the next */
+	int64_t b_expert, c_expert; /* numbers from one expert's matrix to the next */
+	/* of a pair: c2 = A·b2 and act = silu(c)·c2, in the layouts of b and c; neither add nor bias */
+	const void *b2;
+	float *c2, *act;
 };
 
 /* In the backend's precision. */
 CUDA_API void K(product_run)(struct backend *, const struct product *);
+/* Both products of a pair and the activation in one kernel, which reads A once: for few rows, where nothing but the reading
+ * counts. 0, and nothing is done, for many, where two accumulators a thread would leave the wide tile no registers. */
+CUDA_API int K(product_pair)(struct backend *, const struct product *);
 /* Inputs rounded to bf16, sums in f32 (product_bf16.cu). */
 CUDA_API void K(product_run_bf16)(struct backend *, const struct product *);
+CUDA_API void K(product_pair_bf16)(struct backend *, const struct product *);
 
 #endif

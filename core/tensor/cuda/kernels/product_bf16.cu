@@ -25,16 +25,20 @@ struct bf16_place {
 	int group, third; /* of the fragment layouts: lane / 4, lane % 4 */
 };
 
-/* `width` rows of pairs from k0 on into registers. */
-DEVICE void fetch(const struct product *p, const struct product_tile *t, int64_t column0, int is_b, const int width, int64_t k0, float *x)
+/* `width` rows of pairs from k0 on into registers; b NULL: of A. */
+DEVICE void fetch(const struct product *p, const struct product_tile *t, int64_t column0, const void *b, const int width, int64_t k0, float *x)
 {
-	int turned = is_b ? !p->b_turned : p->a_turned; /* neighbouring threads read along the rows in memory */
+	int turned = b ? !p->b_turned : p->a_turned; /* neighbouring threads read along the rows in memory */
 	UNROLL
 	for (int s = 0; s < width * WORDS / THREADS; s++) {
 		int n = (int)threadIdx.x + s * THREADS, i = turned ? n % width : n / WORDS, w = turned ? n / width : n % WORDS;
 		int64_t k = k0 + 2 * w;
-		x[2 * s] = is_b ? product_b(p, t, column0 + i, k) : product_a(p, t, i, k);
-		x[2 * s + 1] = is_b ? product_b(p, t, column0 + i, k + 1) : product_a(p, t, i, k + 1);
+		if (b) {
+			product_b_pair(p, t, b, column0 + i, k, x + 2 * s);
+			continue;
+		}
+		x[2 * s] = product_a(p, t, i, k);
+		x[2 * s + 1] = product_a(p, t, i, k + 1);
 	}
 }
 
@@ -70,8 +74,8 @@ DEVICE void multiply(const uint32_t *as, const uint32_t *bs, struct bf16_place a
 	}
 }
 
-/* One block's tile of tm x tn by wm x wn warps. */
-DEVICE void bf16_tile(const struct product *p, uint32_t *as, uint32_t *bs, const int tm, const int tn, const int wm, const int wn)
+/* One block's tile of tm x tn by wm x wn warps; a pair has a second B, behind the first in shared memory. */
+DEVICE void bf16_tile(const struct product *p, uint32_t *as, uint32_t *bs, const int tm, const int tn, const int wm, const int wn, const int pair)
 {
 	const int mt = tm / wm / 16, nt = tn / wn / 8;
 	struct product_tile t;
@@ -79,26 +83,33 @@ DEVICE void bf16_tile(const struct product *p, uint32_t *as, uint32_t *bs, const
 	int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
 	struct bf16_place at = {warp / wn * (tm / wm), warp % wn * (tn / wn), lane / 4, lane % 4};
 	int64_t column0 = (int64_t)blockIdx.y * tn, first = column0 + at.column + 2 * at.third;
-	float acc[TILES][TILES][4], xa[2 * PAIRS], xb[2 * PAIRS];
+	float acc[TILES][TILES][4], acc2[TILES][TILES][4], xa[2 * PAIRS], xb[2 * PAIRS], xb2[2 * PAIRS];
 	UNROLL
 	for (int i = 0; i < mt; i++) {
 		UNROLL
 		for (int j = 0; j < nt; j++) {
 			UNROLL
-			for (int e = 0; e < 4; e++) acc[i][j][e] = product_start(p, &t, at.row + 16 * i + at.group + e / 2 * 8, first + 8 * j + e % 2);
+			for (int e = 0; e < 4; e++) {
+				acc[i][j][e] = pair ? 0 : product_start(p, &t, at.row + 16 * i + at.group + e / 2 * 8, first + 8 * j + e % 2);
+				acc2[i][j][e] = 0;
+			}
 		}
 	}
-	fetch(p, &t, column0, 0, tm, t.k0, xa);
-	fetch(p, &t, column0, 1, tn, t.k0, xb);
+	fetch(p, &t, column0, NULL, tm, t.k0, xa);
+	fetch(p, &t, column0, p->b, tn, t.k0, xb);
+	if (pair) fetch(p, &t, column0, p->b2, tn, t.k0, xb2);
 	for (int64_t k0 = t.k0; k0 < t.k1; k0 += STEP) {
 		store(p->a_turned, tm, xa, as);
 		store(!p->b_turned, tn, xb, bs);
+		if (pair) store(!p->b_turned, tn, xb2, bs + tn * PITCH);
 		block_sync();
 		if (k0 + STEP < t.k1) {
-			fetch(p, &t, column0, 0, tm, k0 + STEP, xa);
-			fetch(p, &t, column0, 1, tn, k0 + STEP, xb);
+			fetch(p, &t, column0, NULL, tm, k0 + STEP, xa);
+			fetch(p, &t, column0, p->b, tn, k0 + STEP, xb);
+			if (pair) fetch(p, &t, column0, p->b2, tn, k0 + STEP, xb2);
 		}
 		multiply(as, bs, at, mt, nt, acc);
+		if (pair) multiply(as, bs + tn * PITCH, at, mt, nt, acc2);
 		block_sync();
 	}
 	UNROLL
@@ -106,8 +117,11 @@ DEVICE void bf16_tile(const struct product *p, uint32_t *as, uint32_t *bs, const
 		UNROLL
 		for (int j = 0; j < nt; j++) {
 			UNROLL
-			for (int e = 0; e < 4; e++)
-				product_finish(p, &t, at.row + 16 * i + at.group + e / 2 * 8, first + 8 * j + e % 2, acc[i][j][e]);
+			for (int e = 0; e < 4; e++) {
+				int64_t r = at.row + 16 * i + at.group + e / 2 * 8, c = first + 8 * j + e % 2;
+				if (pair) product_finish_pair(p, &t, r, c, acc[i][j][e], acc2[i][j][e]);
+				else product_finish(p, &t, r, c, acc[i][j][e]);
+			}
 		}
 	}
 }
@@ -115,13 +129,19 @@ DEVICE void bf16_tile(const struct product *p, uint32_t *as, uint32_t *bs, const
 KERNEL(bf16_wide, struct bf16_launch, THREADS)
 {
 	SHARED uint32_t as[TILE_WIDE * PITCH], bs[TILE_WIDE * PITCH];
-	bf16_tile(&arg.p, as, bs, TILE_WIDE, TILE_WIDE, 2, 4);
+	bf16_tile(&arg.p, as, bs, TILE_WIDE, TILE_WIDE, 2, 4, 0);
 }
 
 KERNEL(bf16_small, struct bf16_launch, THREADS)
 {
 	SHARED uint32_t as[TILE_SMALL_M * PITCH], bs[TILE_SMALL_N * PITCH];
-	bf16_tile(&arg.p, as, bs, TILE_SMALL_M, TILE_SMALL_N, 1, 8);
+	bf16_tile(&arg.p, as, bs, TILE_SMALL_M, TILE_SMALL_N, 1, 8, 0);
+}
+
+KERNEL(bf16_small_pair, struct bf16_launch, THREADS)
+{
+	SHARED uint32_t as[TILE_SMALL_M * PITCH], bs[2 * TILE_SMALL_N * PITCH];
+	bf16_tile(&arg.p, as, bs, TILE_SMALL_M, TILE_SMALL_N, 1, 8, 1);
 }
 
 CUDA_API void K(product_run_bf16)(struct backend *b, const struct product *p)
@@ -130,4 +150,11 @@ CUDA_API void K(product_run_bf16)(struct backend *b, const struct product *p)
 	struct product_grid g = product_grid(p);
 	if (g.wide) LAUNCH(b, bf16_wide, g.x, g.y, g.z, THREADS, l);
 	else LAUNCH(b, bf16_small, g.x, g.y, g.z, THREADS, l);
+}
+
+CUDA_API void K(product_pair_bf16)(struct backend *b, const struct product *p)
+{
+	struct bf16_launch l = {*p};
+	struct product_grid g = product_grid(p);
+	LAUNCH(b, bf16_small_pair, g.x, g.y, g.z, THREADS, l);
 }

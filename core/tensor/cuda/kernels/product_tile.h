@@ -4,6 +4,7 @@
 #define TENFOLD_TENSOR_CUDA_PRODUCT_TILE_H
 
 #include "core/tensor/cuda/kernels/product.h"
+#include "core/tensor/cuda/kernels/swiglu.h"
 
 /* Outputs of a block: for training, and for decoding, where many small blocks are needed to draw on the whole memory
  * bandwidth. The choice changes no bits. */
@@ -57,29 +58,55 @@ DEVICE float product_a(const struct product *p, const struct product_tile *t, in
 	return p->a[row * p->a_row + (p->a_turned ? r : k)];
 }
 
-DEVICE float product_b(const struct product *p, const struct product_tile *t, int64_t column, int64_t k)
+/* b: p->b or p->b2. */
+DEVICE float product_b(const struct product *p, const struct product_tile *t, const void *b, int64_t column, int64_t k)
 {
-	const float *b = p->b + (p->groups == PRODUCT_ROWS ? t->expert * p->b_expert : 0);
+	int64_t at = p->groups == PRODUCT_ROWS ? t->expert * p->b_expert : 0;
 	if (column >= p->n || k >= t->k1) return 0;
-	if (p->b_turned) return b[column * p->b_row + k];
-	return b[(p->b_index ? p->b_index[k] : k) * p->b_row + column];
+	if (p->b_turned) at += column * p->b_row + k;
+	else at += (p->b_index ? p->b_index[k] : k) * p->b_row + column;
+	return p->b_half ? d_float_of((int)((uint32_t)((const uint16_t *)b)[at] << 16)) : ((const float *)b)[at];
 }
 
-/* What an output's sum starts from, and where it goes. */
-DEVICE float *product_c(const struct product *p, const struct product_tile *t, int64_t i, int64_t column)
+/* B(k, column) and B(k + 1, column), k even: of bf16 weights in one load, where rows begin at even places. */
+DEVICE void product_b_pair(const struct product *p, const struct product_tile *t, const void *b, int64_t column, int64_t k, float x[2])
 {
-	return p->c + (p->groups == PRODUCT_SUMS ? t->expert * p->c_expert : 0) + (t->row0 + i) * p->c_row + column;
+	if (p->b_half && p->b_turned && ((p->b_row | p->b_expert) & 1) == 0 && column < p->n && k + 1 < t->k1) {
+		int64_t at = p->groups == PRODUCT_ROWS ? t->expert * p->b_expert : 0;
+		uint32_t both = d_load_pair((const uint16_t *)b + at + column * p->b_row + k);
+		x[0] = d_float_of((int)(both << 16));
+		x[1] = d_float_of((int)(both & 0xffff0000u));
+		return;
+	}
+	x[0] = product_b(p, t, b, column, k);
+	x[1] = product_b(p, t, b, column, k + 1);
+}
+
+/* Where an output lies in c, c2 and act. */
+DEVICE int64_t product_place(const struct product *p, const struct product_tile *t, int64_t i, int64_t column)
+{
+	return (p->groups == PRODUCT_SUMS ? t->expert * p->c_expert : 0) + (t->row0 + i) * p->c_row + column;
 }
 
 DEVICE float product_start(const struct product *p, const struct product_tile *t, int64_t i, int64_t column)
 {
 	if (i >= t->rows || column >= p->n) return 0;
-	return p->add ? *product_c(p, t, i, column) : p->bias ? p->bias[column] : 0;
+	return p->add ? p->c[product_place(p, t, i, column)] : p->bias ? p->bias[column] : 0;
 }
 
 DEVICE void product_finish(const struct product *p, const struct product_tile *t, int64_t i, int64_t column, float x)
 {
-	if (i < t->rows && column < p->n) *product_c(p, t, i, column) = p->add && p->bias ? x + p->bias[column] : x;
+	if (i < t->rows && column < p->n) p->c[product_place(p, t, i, column)] = p->add && p->bias ? x + p->bias[column] : x;
+}
+
+/* The end of a pair: g = A·b, u = A·b2. */
+DEVICE void product_finish_pair(const struct product *p, const struct product_tile *t, int64_t i, int64_t column, float g, float u)
+{
+	if (i >= t->rows || column >= p->n) return;
+	int64_t at = product_place(p, t, i, column);
+	p->c[at] = g;
+	p->c2[at] = u;
+	p->act[at] = swiglu_value(g, u);
 }
 
 struct product_grid {

@@ -8,6 +8,7 @@ struct rows_launch {
 	const float *x;
 	const int32_t *rows;
 	int64_t n, cols, limit; /* entries; columns; rows that an entry may name */
+	int half;               /* 1: x is bf16, which is widened */
 };
 
 KERNEL(rows_gather, struct rows_launch, THREADS)
@@ -15,7 +16,8 @@ KERNEL(rows_gather, struct rows_launch, THREADS)
 	int64_t i = global_thread(), r = i / arg.cols, c = i % arg.cols;
 	if (r >= arg.n) return;
 	DEVICE_CHECK(arg.rows[r] >= 0 && arg.rows[r] < arg.limit);
-	arg.y[i] = arg.x[arg.rows[r] * arg.cols + c];
+	int64_t at = arg.rows[r] * arg.cols + c;
+	arg.y[i] = arg.half ? d_float_of((int)((uint32_t)((const uint16_t *)(const void *)arg.x)[at] << 16)) : arg.x[at];
 }
 
 struct place_launch {
@@ -65,14 +67,14 @@ KERNEL(rows_add, struct rows_launch, THREADS)
 CUDA_API void K(gather_rows)(struct backend *b, struct tensor y, struct tensor x, const int32_t *rows)
 {
 	CHECK(x.cols == y.cols, "gather: rows of %lld into rows of %lld", (long long)x.cols, (long long)y.cols);
-	struct rows_launch l = {(float *)y.data, (const float *)x.data, rows, y.rows, y.cols, x.rows};
+	struct rows_launch l = {(float *)y.data, (const float *)x.data, rows, y.rows, y.cols, x.rows, x.dtype == DTYPE_BF16};
 	LAUNCH(b, rows_gather, cuda_blocks(y.rows * y.cols, THREADS), 1, 1, THREADS, l);
 }
 
 CUDA_API void K(scatter_add_rows)(struct backend *b, struct tensor y, struct tensor x, const int32_t *rows)
 {
 	CHECK(x.cols == y.cols, "scatter: rows of %lld into rows of %lld", (long long)x.cols, (long long)y.cols);
-	struct rows_launch l = {(float *)y.data, (const float *)x.data, rows, x.rows, y.cols, y.rows};
+	struct rows_launch l = {(float *)y.data, (const float *)x.data, rows, x.rows, y.cols, y.rows, 0};
 	if (x.rows > 0) LAUNCH(b, rows_scatter, cuda_blocks(y.rows, ENTRY_ROWS), 1, 1, ENTRY_THREADS, l);
 }
 
@@ -88,7 +90,7 @@ CUDA_API void K(embedding_backward)(struct backend *b, struct tensor dtable, con
 
 CUDA_API void K(add)(struct backend *b, float *y, const float *x, int64_t n)
 {
-	struct rows_launch l = {y, x, NULL, n, 1, 0};
+	struct rows_launch l = {y, x, NULL, n, 1, 0, 0};
 	LAUNCH(b, rows_add, cuda_blocks(n, THREADS), 1, 1, THREADS, l);
 }
 
