@@ -81,8 +81,10 @@ def browse(b, server):
     """The newest group of the run that goes on: what is shown is what run.db has."""
     press(b, "3")
     wait(b, "a group with its tokens", "document.querySelectorAll('.candidate').length === 10 && document.querySelectorAll('.token').length", 20)
-    title = b.find_element(By.ID, "group-title").text
-    step, slot = (int(w.strip(",")) for w in (title.split()[1], title.split()[3]))
+    step = int(b.find_element(By.ID, "group-title").text.split()[1].strip(","))
+    slot = rows(server.folder, "seed-1", "SELECT slot FROM candidates WHERE stage='ppo' AND step=? GROUP BY slot ORDER BY max(reward) - min(reward) DESC", step)[0][0]
+    b.find_element(By.ID, "slot-%d" % slot).click()
+    wait(b, "that group", "document.querySelector('#group-title')?.textContent.startsWith('Step %d, group %d,') && document.querySelectorAll('.token').length" % (step, slot))
     stored = rows(server.folder, "seed-1", "SELECT candidate, text, reward, token_count, finish FROM candidates WHERE stage='ppo' AND step=? AND slot=? ORDER BY candidate", step, slot)
     ranks, = rows(server.folder, "seed-1", "SELECT ranking, ranks FROM comparisons WHERE stage='ppo' AND step=? AND slot=? AND source='reward'", step, slot)
     best = json.loads(ranks[0])[0]
@@ -109,8 +111,8 @@ def browse(b, server):
     colours = b.execute_script("return new Set([...document.querySelectorAll('.token')].map((t) => t.style.backgroundColor)).size")
     expect("a heat map", colours > 3, True)
     before = b.execute_script("return document.querySelector('.groups [aria-current=true]').id")
-    press(b, "j")
-    wait(b, "the next group", "document.querySelector('.groups [aria-current=true]').id !== '%s'" % before)
+    press(b, "j" if slot < 3 else "k")
+    wait(b, "the group beside it", "document.querySelector('.groups [aria-current=true]').id !== '%s'" % before)
     accessible(b, "the step browser")
     shot(b, "steps")
 
@@ -206,6 +208,21 @@ def ends(b, server):
     expect("later", told(), "stopped")
     tenfold("learner", CONFIG, "--out", os.path.join(server.folder, "stopped"), "--resume", *sets({**SETS, **model, "run.seed": 6}))
     wait(b, "why it cannot go on", "document.querySelector('main').textContent.includes('was started with run.seed 5')", 20)
+
+
+def away(b, server):
+    """The server goes and comes back: what failed says so and can be tried again, the rest goes on by itself."""
+    show(b, server, view="steps", run="seed-1")
+    wait(b, "a group", "document.querySelectorAll('.candidate').length === 10")
+    server.kill()
+    wait(b, "no connection", "document.querySelector('#note').textContent.startsWith('No connection')")
+    press(b, "p")
+    wait(b, "what failed", "document.querySelector('.fail')?.textContent.startsWith('No connection')")
+    accessible(b, "what failed")
+    server.start(server.port)
+    b.find_element(By.CSS_SELECTOR, ".fail button").click()
+    wait(b, "the step after all", "document.querySelectorAll('.candidate').length === 10 && document.querySelector('#group-title').textContent.startsWith('Step %d,')" % (STEPS - 2))
+    wait(b, "connected again", "document.querySelector('#note').textContent === ''")
 
 
 def hostile(b, server):
@@ -309,7 +326,8 @@ try:
     phone(server)
     hostile(b, server)
     ends(b, server)
-    no_errors(b, "dashboard", ("the server responded with a status of 404",))
+    away(b, server)
+    no_errors(b, "dashboard", ("ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET", "ERR_INCOMPLETE_CHUNKED_ENCODING"))
 finally:
     b.quit()
     server.close()

@@ -40,13 +40,23 @@ const drawing = (() => {
     ["training/rollout_probs_diff_max", "Sampler against learner: largest difference of log-probabilities"],
   ];
 
-  /* Mean over neighbouring steps; a level stretch stays level: no rounding on the axis. */
+  /* Mean over neighbouring steps, by running sums: a curve may have 10,000. A level stretch stays level: no rounding on the axis. */
   const average = (y) => {
-    const half = Math.max(1, Math.floor(y.length / 40));
+    const n = y.length, half = Math.max(1, Math.floor(n / 40));
+    const sum = new Float64Array(n + 1), count = new Int32Array(n + 1), turns = new Int32Array(n + 1); /* turns: values unlike the one before */
+    let last = null;
+    y.forEach((v, i) => {
+      sum[i + 1] = sum[i] + (v === null ? 0 : v);
+      count[i + 1] = count[i] + (v !== null);
+      turns[i + 1] = turns[i] + (v !== null && last !== null && v !== last);
+      if (v !== null) last = v;
+    });
     return y.map((_, i) => {
-      const near = y.slice(Math.max(0, i - half), i + half + 1).filter((v) => v !== null);
-      if (!near.length) return null;
-      return near.every((v) => v === near[0]) ? near[0] : near.reduce((a, b) => a + b, 0) / near.length;
+      const a = Math.max(0, i - half), b = Math.min(n, i + half + 1);
+      if (count[a] === count[b]) return null;
+      let first = a;
+      while (y[first] === null) first++;
+      return turns[first + 1] === turns[b] ? y[first] : (sum[b] - sum[a]) / (count[b] - count[a]);
     });
   };
   const points = (x, y) => x.map((v, i) => ({ x: v, y: y[i] }));
@@ -66,7 +76,7 @@ const drawing = (() => {
       options: {
         animation: false, maintainAspectRatio: false, responsive: true, parsing: options.type ? undefined : false, normalized: true, spanGaps: true,
         interaction: { mode: "nearest", axis: "x", intersect: false },
-        plugins: { legend: { display: false }, tooltip: {
+        plugins: { legend: { display: false }, decimation: { enabled: true, algorithm: "min-max" }, tooltip: {
           filter: (item) => !item.dataset.quiet,
           callbacks: { label: (item) => item.dataset.label + ": " + (options.format || format)(item.parsed.y) } } },
         scales: {

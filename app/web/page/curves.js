@@ -147,7 +147,7 @@ export const curvesView = {
     if (!this.shown().some((s) => s.run.run === id)) return;
     await load(id, this.stage);
     this.draw();
-    if (id === this.expertRun) this.drawExperts();
+    if (id === this.expertRun && !this.expertsLater) this.expertsLater = setTimeout(() => { this.expertsLater = null; this.drawExperts(); }, this.expertsWait || 0);
   },
 
   cards(shown) {
@@ -227,8 +227,9 @@ export const curvesView = {
     this.expertRun = run?.run.run;
     this.experts.hidden = true;
     if (!run) return;
-    const layer = this.layer || 0;
+    const layer = this.layer || 0, began = performance.now();
     const got = await query("/api/runs/experts", { run: run.run.run, stage: this.stage, layer }).catch(() => null);
+    this.expertsWait = Math.max(500, 20 * (performance.now() - began)); // the longer the run, the longer the reading takes, the less often
     if (!got || !this.experts.isConnected) return;
     this.experts.hidden = false;
     this.experts.replaceChildren(make("h2", {}, "Expert load"));

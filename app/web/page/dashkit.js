@@ -32,9 +32,9 @@ export const since = (seconds) => (seconds ? new Date(1000 * seconds).toLocaleSt
 export const nameOf = (run) => (run.run === "." ? run.name : run.run);
 
 // Fills `into` with what `draw` makes of the answer; says that it waits, and what went wrong with a way to try again.
-// Resolves to whether it worked. A second call for the same place makes the first one stale.
+// Resolves to whether it worked. A second call for the same place makes the first one stale. again: where more than `into` hangs on it.
 const turns = new WeakMap();
-export async function fill(into, ask, draw) {
+export async function fill(into, ask, draw, again = () => fill(into, ask, draw)) {
   const turn = (turns.get(into) || 0) + 1;
   turns.set(into, turn);
   const wait = setTimeout(() => { if (turns.get(into) === turn) into.replaceChildren(make("p", { class: "soft" }, "Loading …")); }, 150);
@@ -49,7 +49,7 @@ export async function fill(into, ask, draw) {
     clearTimeout(wait);
     if (turns.get(into) !== turn) return false;
     const said = why instanceof Refused ? why.message : why instanceof TypeError ? "No connection to the server." : String(why);
-    into.replaceChildren(make("div", { class: "fail", role: "alert" }, make("p", {}, said), make("button", { type: "button", onclick: () => fill(into, ask, draw) }, "Try again")));
+    into.replaceChildren(make("div", { class: "fail", role: "alert" }, make("p", {}, said), make("button", { type: "button", onclick: again }, "Try again")));
     return false;
   } finally {
     if (turns.get(into) === turn) into.removeAttribute("aria-busy");

@@ -35,8 +35,8 @@ export const labelsView = {
     await fill(this.people, () => query("/api/owner/campaigns/" + c.campaign + "/statistics", {}), (got) => {
       this.got = got;
       return this.drawPeople(got);
-    });
-    this.drawHours(this.got);
+    }, () => this.load());
+    if (this.got) this.drawHours(this.got);
     await this.drawModels();
   },
 

@@ -28,7 +28,7 @@ export const stepsView = {
     const number = (name, otherwise) => { const v = Number(app.get(name)); return app.get(name) !== null && Number.isInteger(v) && v >= 0 ? v : otherwise; };
     const stage = stages.find((s) => s.stage === app.get("stage")) || stages.find((s) => s.stage === "ppo") || stages[stages.length - 1];
     this.at = { run: run.run, stage: stage.stage, step: number("step", stage.last_step), slot: number("slot", null), candidate: number("candidate", null) };
-    this.list = make("ol", { class: "groups", "aria-label": "Groups of the step" });
+    this.list = make("div", {});
     this.group = make("section", { class: "panel", "aria-label": "Group", id: "group" });
     this.newer = make("span", { class: "soft small", role: "status" });
     into.replaceChildren(this.controls(run, stages), make("div", { class: "browser" }, make("section", { class: "panel", "aria-label": "Groups" }, this.list), this.group));
@@ -88,10 +88,10 @@ export const stepsView = {
     const { run, stage, step } = this.at;
     const worked = await fill(this.list, () => query("/api/runs/step", { run, stage, step }), (got) => {
       this.slots = got.groups.map((g) => g.slot);
-      return got.groups.length ? got.groups.map((g) => make("li", {}, make("button", { type: "button", id: "slot-" + g.slot, onclick: () => this.open_(g.slot) },
+      return got.groups.length ? make("ol", { class: "groups", "aria-label": "Groups of the step" }, ...got.groups.map((g) => make("li", {}, make("button", { type: "button", id: "slot-" + g.slot, onclick: () => this.open_(g.slot) },
         make("span", { class: "small soft" }, "group " + g.slot + ": reward " + short(g.reward) + ", " + short(g.lowest) + " to " + short(g.highest)),
-        make("span", { class: "line" }, ...plain(g.prompt))))) : empty("No group in this step.");
-    });
+        make("span", { class: "line" }, ...plain(g.prompt)))))) : empty("No group in this step.");
+    }, () => this.load());
     if (!worked || !this.slots.length) {
       this.group.replaceChildren();
       return;
@@ -110,7 +110,7 @@ export const stepsView = {
       this.got = g;
       this.tokens = new Map();
       return [this.head(g), (this.candidates = make("div", {})), (this.about = make("p", { class: "about", role: "status" }, this.aboutAll(g)))];
-    });
+    }, () => this.open_(slot, keep));
     if (!this.candidates?.isConnected || this.got.slot !== slot) return;
     this.drawGroup();
     if (this.got.candidates.reduce((n, c) => n + c.tokens, 0) <= TOKENS_AT_ONCE) this.loadTokens(this.got);
