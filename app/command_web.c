@@ -36,8 +36,9 @@ int command_web(int argc, char **argv, struct err *e)
 	};
 	const struct options_use use = {
 		.line = "web DIR [--port N] [--config FILE] [--set web.KEY=VALUE]…",
-		.about = "Serves the labelling page over a folder: DIR/labels.db holds campaigns, people and labels, and is made when it\n"
-			 "is missing. Listens on 127.0.0.1 and prints a link that signs the owner in, once. docs/labelling.md says more.",
+		.about = "Serves the labelling page and the dashboard over a folder: DIR/labels.db holds campaigns, people and labels, and is\n"
+			 "made when it is missing; runs in DIR and below are shown while they go on. Listens on 127.0.0.1 and prints a link\n"
+			 "that signs the owner in, once. docs/labelling.md and docs/dashboard.md say more.",
 		.table = table, .count = sizeof table / sizeof table[0], .at_least = 1, .at_most = 1};
 	int rc = c ? options_parse(&use, argc, argv, &rest, e) : err_set(e, ERR_MEMORY, "no memory for a configuration");
 	if (rc) {

@@ -26,8 +26,8 @@ except ImportError:
     print("skipped: python3-selenium is missing")
     sys.exit(77)
 
-STEPS = 14
-SETS = {"run.stages": "sft, ppo", "sft.steps": 8, "sft.optim.warmup": 2, "sft.eval_every": 0, "task.train": 64, "task.heldout": 16, "task.supervised": 64, "ppo.steps": STEPS,
+STEPS = 8
+SETS = {"run.stages": "sft, ppo", "sft.steps": 4, "sft.optim.warmup": 2, "sft.eval_every": 0, "task.train": 64, "task.heldout": 8, "task.supervised": 64, "ppo.steps": STEPS,
         "ppo.prompts": 4, "reward.terms": "verifier:1.0, length:-0.01", "ppo.eval_every": 4, "run.workers": 1}
 
 

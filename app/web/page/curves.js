@@ -54,7 +54,8 @@ function meanSets(i, label, curves, band, smooth) {
       fill: "-1", backgroundColor: alpha(c, 0.18) });
   }
   for (const [cx, cy] of curves) sets.push({ ...base, label, data: points(cx, smooth && cy.length >= 30 ? average(cy) : cy), borderWidth: 1, borderColor: alpha(c, 0.35), quiet: true });
-  sets.push({ ...base, label: label + ", mean of " + curves.length, data: points(x, of(mean)), borderWidth: 2.5 });
+  sets.push({ ...base, label: label + ", mean of " + curves.length, data: points(x, of(mean)), borderWidth: 2.5,
+    end: x.length ? { x: x[x.length - 1], y: mean(by.map((m) => m.get(x[x.length - 1]))) } : null });
   return sets;
 }
 
@@ -175,18 +176,19 @@ export const curvesView = {
       return rate.length ? evalSets(s.at, label(s), rate) : [];
     });
     const with_ = shown.map((s) => [s, known.get(key(s.run.run, this.stage))?.metrics[name]]).filter(([, c]) => c && c[0].length);
-    if (!this.mean) return with_.flatMap(([s, c]) => lineSets(s.at, label(s), c[0], c[1]).filter((d) => this.smooth || !d.smooth).map((d) => (d.raw && !this.smooth ? { ...d, borderColor: colour(s.at), quiet: false, borderWidth: 1.5 } : d)));
+    if (!this.mean) return with_.flatMap(([s, c]) => lineSets(s.at, label(s), c[0], c[1]).filter((d) => this.smooth || !d.smooth)
+      .map((d) => (d.raw && !this.smooth ? { ...d, borderColor: colour(s.at), quiet: false, borderWidth: 1.5 } : d)));
     return [...new Set(with_.map(([s]) => s.at))].flatMap((at) => {
       const list = with_.filter(([s]) => s.at === at);
       return list.length > 1 ? meanSets(at, nameOf(list[0][0].run) + " …", list.map(([, c]) => c), this.band, this.smooth) : lineSets(at, label(list[0][0]), ...list[0][1]);
     });
   },
 
-  // What the curves say last, in words: for those who cannot see the picture.
+  // What the curves say last, as it was measured, in words: also for those who cannot see the picture.
   latest(sets) {
-    return sets.filter((d) => !d.quiet && d.data.length).map((d) => {
-      const p = d.data[d.data.length - 1];
-      return make("span", {}, swatch(d.borderColor), " " + d.label + ": " + d.show(p.y) + " at step " + p.x);
+    return sets.filter((d) => d.data.length && (d.raw || !(d.quiet || d.smooth))).map((d) => {
+      const p = d.end || d.data[d.data.length - 1];
+      return make("span", {}, swatch(d.backgroundColor), " " + d.label + ": " + d.show(p.y) + " at step " + p.x);
     });
   },
 

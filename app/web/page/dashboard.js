@@ -60,12 +60,12 @@ const runsView = {
         rows.length ? make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Runs" }, make("table", {},
           heads("Overlay", "Run", "State", "Progress", "#Seed", "#Reward", "#Held-out pass rate", "Started", "Digest"), make("tbody", {}, ...rows)))
           : empty("No run in this folder yet. Start one with ", make("code", {}, "tenfold run configs/smoke.yaml --out DIR/NAME"), "; it appears here by itself."),
-        rows.length ? make("p", {}, make("a", { href: app.address({ view: "curves", run: chosen }) }, "Curves of " + chosen.length + (chosen.length === 1 ? " run" : " runs"))) : null),
+        rows.length ? make("p", {}, make("a", { id: "to-curves", href: app.address({ view: "curves", run: chosen }) }, "Curves of " + chosen.length + (chosen.length === 1 ? " run" : " runs"))) : null),
       make("section", { class: "panel", "aria-labelledby": "campaigns-title" }, make("h2", { id: "campaigns-title" }, "Campaigns"),
         campaigns.length ? make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Campaigns" }, make("table", {},
           heads("Name", "State", "#Prompts", "#Answers", "#Accuracy so far", "Statistics"), make("tbody", {}, ...campaigns.map((c) => make("tr", {}, make("th", { scope: "row" }, c.name),
             make("td", {}, c.state), make("td", { class: "number" }, format(c.items)), make("td", { class: "number" }, format(c.labels)), make("td", { class: "number" }, percent(c.accuracy)),
-            make("td", {}, make("a", { href: app.address({ view: "labels", campaign: c.campaign }) }, "Labels of " + c.name)))))))
+            make("td", {}, make("a", { id: "labels-" + c.campaign, href: app.address({ view: "labels", campaign: c.campaign }) }, "Labels of " + c.name)))))))
           : empty("None. ", make("code", {}, "tenfold label new"), " makes one.")));
     if (focus) find(focus)?.focus();
   },
@@ -81,8 +81,8 @@ function runRow(r, list, i, chosen) {
   const at = chosen.indexOf(r.run);
   return make("tr", {},
     make("td", {}, make("label", {}, make("input", { type: "checkbox", id: "show-" + r.run, checked: at >= 0, "aria-label": "Overlay " + nameOf(r), onchange: toggle }), " ", at >= 0 ? swatch(colour(at)) : null)),
-    make("th", { scope: "row" }, make("a", { href: app.address({ view: "curves", run: r.run }) }, nameOf(r)), r.name !== nameOf(r) ? make("span", { class: "soft small" }, " " + r.name) : null,
-      list.length > 1 && i === 0 ? make("div", { class: "small" }, make("a", { href: app.address({ view: "curves", run: list.map((x) => x.run).reverse() }) }, list.length + " seeds of one configuration")) : null,
+    make("th", { scope: "row" }, make("a", { id: "to-" + r.run, href: app.address({ view: "curves", run: r.run }) }, nameOf(r)), r.name !== nameOf(r) ? make("span", { class: "soft small" }, " " + r.name) : null,
+      list.length > 1 && i === 0 ? make("div", { class: "small" }, make("a", { id: "seeds-" + r.group, href: app.address({ view: "curves", run: list.map((x) => x.run).reverse() }) }, list.length + " seeds of one configuration")) : null,
       r.warning ? make("div", { class: "small" }, "⚠ " + r.warning) : null),
     make("td", {}, stateOf(r), r.why ? make("div", { class: "small soft" }, r.why) : null),
     make("td", {}, progressOf(r), progressBar(r)),

@@ -30,7 +30,8 @@ export const searchView = {
     this.in = make("select", { id: "search-in" }, ...options([["completions", "completions"], ["prompts", "prompts"]], app.get("in") || "completions"));
     this.hits = make("ul", { class: "hits" });
     this.end = make("div", {});
-    into.replaceChildren(make("section", { class: "panel", "aria-label": "Search" },
+    const warning = app.run(run)?.warning;
+    into.replaceChildren(warning ? make("p", { class: "warning", role: "note" }, warning) : "", make("section", { class: "panel", "aria-label": "Search" },
       make("form", { class: "controls", role: "search", onsubmit: (event) => { event.preventDefault(); this.search(); } },
         make("label", {}, "Run", this.run), make("label", {}, "Look for", this.words), make("label", {}, "in", this.in), make("button", { class: "primary" }, "Search")),
       make("p", { class: "soft small" }, "The words as they stand, letters A to Z in either case; the newest first."), this.hits, this.end));

@@ -1,7 +1,7 @@
 // The step browser: the groups of a step, a group's candidates with scores, rank,
 // advantage, and their tokens with log-probability and chosen experts.
 import { find, make } from "./common.js";
-import { alpha, colour, empty, fill, format, options, percent, query, runOptions } from "./dashkit.js";
+import { alpha, colour, empty, fill, format, options, query, runOptions } from "./dashkit.js";
 import { plain } from "./text.js";
 
 const TOKENS_AT_ONCE = 4000; // of a group; more are fetched when they are asked for
@@ -31,7 +31,7 @@ export const stepsView = {
     this.list = make("div", {});
     this.group = make("section", { class: "panel", "aria-label": "Group", id: "group" });
     this.newer = make("span", { class: "soft small", role: "status" });
-    into.replaceChildren(this.controls(run, stages), make("div", { class: "browser" }, make("section", { class: "panel", "aria-label": "Groups" }, this.list), this.group));
+    into.replaceChildren(this.controls(run, stages), run.warning ? make("p", { class: "warning", role: "note" }, run.warning) : "", make("div", { class: "browser" }, make("section", { class: "panel", "aria-label": "Groups" }, this.list), this.group));
     this.sayNewer();
     this.legend();
     this.load();
@@ -195,7 +195,7 @@ export const stepsView = {
     const k = t.experts_per_token, row = t.layers * k;
     const experts = Array.from({ length: t.layers }, (_, l) => "layer " + (l + 1) + ": " + t.experts.slice(i * row + l * k, i * row + (l + 1) * k).join(" ")).join("; ");
     const p = t.logprobs[i];
-    return "token " + (i + 1) + " of " + t.ids.length + ", id " + t.ids[i] + (p === null ? "" : ", log π " + fixed(p) + ", π " + percent(Math.exp(p))) + (experts ? "; experts, strongest first: " + experts : "") + ".";
+    return "token " + (i + 1) + " of " + t.ids.length + ", id " + t.ids[i] + (p === null ? "" : ", log π " + fixed(p) + ", π " + format(Math.exp(p))) + (experts ? "; experts, strongest first: " + experts : "") + ".";
   },
 
   colourTokens(c) {
