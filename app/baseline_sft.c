@@ -7,17 +7,21 @@
 #include "app/progress.h"
 #include "app/stages.h"
 
+#include "policy/adapter.h"
 #include "policy/sft.h"
 
 int baseline_continued_sft(struct session *s, struct model *start, struct pass_rate *out, struct err *e)
 {
 	struct config_sft c = s->config.sft;
 	struct sft *sft = NULL;
+	struct model *adapted = NULL;
 	struct sft_report r;
 	struct progress p;
 	int rc = 0;
 	c.steps += s->config.eval.continued_sft;
-	TRY(sft_open(&sft, start, &c, (uint64_t)s->config.run.seed, s->task->example, s->task->examples, e));
+	if (config_lora(&s->config, "sft")) TRY(adapter_open(&adapted, start, HEAD_LM, &s->config.lora, (uint64_t)s->config.run.seed, STREAM_POLICY, e));
+	struct model *m = adapted ? adapted : start;
+	TRY(sft_open(&sft, m, &c, (uint64_t)s->config.run.seed, s->task->example, s->task->examples, e));
 	sft_state(sft)->step = s->config.sft.steps;
 	progress_open(&p, stderr, "eval, sft continued", "steps", s->config.eval.continued_sft, 0);
 	while (rc >= 0 && sft_state(sft)->step < c.steps) {
@@ -26,8 +30,9 @@ int baseline_continued_sft(struct session *s, struct model *start, struct pass_r
 		if (rc >= 0) progress_show(&p, r.step - s->config.sft.steps, NULL);
 	}
 	progress_close(&p, sft_state(sft)->step - s->config.sft.steps);
-	if (rc >= 0) rc = session_pass_rate(s, start, out, e);
+	if (rc >= 0) rc = session_pass_rate(s, m, out, e);
 out:
 	sft_close(sft);
+	model_close(adapted);
 	return rc;
 }

@@ -5,11 +5,13 @@
 #include "app/options.h"
 
 #include "core/base/fs.h"
+#include "policy/adapter_file.h"
 #include "policy/family.h"
 #include "policy/model_file.h"
 #include "policy/model_folder.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,15 +70,17 @@ static json_t *info_json(const struct shape *s, const struct params *p, const st
 static int info(const char *folder, int json, struct err *e)
 {
 	double began = fs_now();
+	char base[PATH_MAX];
 	struct shape s;
 	struct params p;
 	struct safetensors *files = NULL;
 	struct arena *arena = arena_open(0);
 	int rc = 0;
-	TRY(model_folder_shape(folder, &s, e));
+	TRY(model_folder_base(folder, base, sizeof base, e));
+	TRY(model_folder_shape(base, &s, e));
 	params_build(&p, &s, arena);
-	TRY(model_check_folder(&p, &s, folder, MODEL_FILE_SKIP_HEADS | MODEL_FILE_KEEP_HEADS, e));
-	TRY(safetensors_open_folder(&files, folder, e));
+	TRY(model_check_folder(&p, &s, base, MODEL_FILE_SKIP_HEADS | MODEL_FILE_KEEP_HEADS, e));
+	TRY(safetensors_open_folder(&files, base, e));
 	json_t *j = info_json(&s, &p, files, fs_now() - began);
 	if (json) {
 		rc = print_json(j, e);
@@ -104,24 +108,59 @@ static int open_backend(struct backend **out, const char *device, struct err *e)
 	return backend_open(out, &(struct backend_options){.device = device, .isa = "auto", .threads = 0}, e);
 }
 
-static int convert(const char *from, const char *to, const char *type, struct err *e)
+static int parse_type(const char *type, enum safetensors_dtype *out, struct err *e)
 {
 	static const struct {
 		const char *name;
 		enum safetensors_dtype dtype;
 	} types[] = {{"f32", SAFETENSORS_F32}, {"f16", SAFETENSORS_F16}, {"bf16", SAFETENSORS_BF16}};
+	for (int k = 0; k < 3; k++) {
+		*out = types[k].dtype;
+		if (!strcmp(types[k].name, type)) return 0;
+	}
+	return err_set(e, ERR_FORMAT, "--dtype %s: f32, f16 and bf16 are possible", type);
+}
+
+static int convert(const char *from, const char *to, const char *type, struct err *e)
+{
 	struct backend *b = NULL;
 	struct model *m = NULL;
 	struct shape s;
-	int rc = 0, k = 0;
-	while (k < 3 && strcmp(types[k].name, type)) k++;
-	if (k == 3) return err_set(e, ERR_FORMAT, "--dtype %s: f32, f16 and bf16 are possible", type);
+	enum safetensors_dtype dtype;
+	char rest[PATH_MAX];
+	int rc = 0;
+	TRY(parse_type(type, &dtype, e));
 	TRY(model_folder_shape(from, &s, e));
+	TRY(model_folder_base(from, rest, sizeof rest, e));
 	TRY(open_backend(&b, "cpu", e));
 	TRY(model_folder_open(&m, from, b, s.heads_kind, e));
-	TRY(model_folder_write_as(to, m, NULL, types[k].dtype, e));
+	TRY(model_folder_write_as(to, m, NULL, dtype, e));
 	TRY(model_folder_copy_rest(from, to, e));
+	TRY(model_folder_copy_rest(rest, to, e));
 	printf("%s: %lld parameters as %s in %s\n", family_type(s.family), (long long)m->params.parameters, type, to);
+out:
+	model_close(m);
+	backend_close(b);
+	return rc;
+}
+
+/* ---- model merge ---- */
+
+static int merge(const char *from, const char *adapter, const char *to, const char *type, struct err *e)
+{
+	struct backend *b = NULL;
+	struct model *m = NULL;
+	enum safetensors_dtype dtype;
+	int heads, rc = 0;
+	TRY(parse_type(type, &dtype, e));
+	TRY(adapter_heads(adapter, &heads, e));
+	TRY(open_backend(&b, "cpu", e));
+	TRY(model_folder_open(&m, from, b, heads, e));
+	TRY(model_folder_merge(m, adapter, e));
+	TRY(model_folder_write_as(to, m, NULL, dtype, e));
+	TRY(model_folder_copy_rest(adapter, to, e)); /* a tokenizer that was saved with the adapters is theirs */
+	TRY(model_folder_copy_rest(from, to, e));
+	printf("%s: %lld parameters with the adapters of %s as %s in %s\n", family_type(m->shape.family), (long long)m->params.parameters, adapter, type, to);
 out:
 	model_close(m);
 	backend_close(b);
@@ -135,16 +174,18 @@ int command_model(int argc, char **argv, struct err *e)
 	int json = 0;
 	const struct option table[] = {{"dtype", OPTION_TEXT, &type, "TYPE", "Type to write: f32 (default), f16 or bf16."}, OPTION_JSON(&json)};
 	const struct options_use use = {
-		.line = "model info DIR [--json] | model convert DIR OUT [--dtype TYPE]",
+		.line = "model info DIR [--json] | model convert DIR OUT [--dtype TYPE] | model merge BASE ADAPTER OUT [--dtype TYPE]",
 		.about = "A checkpoint folder: config.json with model.safetensors or its shards, in the program's own layout or that of a family of\n"
 			 "transformers (olmoe, llama, gpt2, gpt_neox, mixtral, qwen3_moe, deepseek, deepseek_v2). info maps the files and checks every\n"
-			 "tensor's name, shape and type without reading the weights; convert writes the same model as one file in the family's layout.",
-		.table = table, .count = 2, .at_least = 2, .at_most = 3};
+			 "tensor's name, shape and type without reading the weights; convert writes the same model as one file in the family's layout; merge\n"
+			 "writes BASE with the adapters of a PEFT folder added. A PEFT folder stands for its base with its adapters wherever a checkpoint does.",
+		.table = table, .count = 2, .at_least = 2, .at_most = 4};
 	int rc = options_parse(&use, argc, argv, &rest, e);
 	if (rc) return rc < 0 ? rc : 0;
 	if (!strcmp(rest.item[0], "info") && rest.count == 2) return info(rest.item[1], json, e);
 	if (!strcmp(rest.item[0], "convert") && rest.count == 3) return convert(rest.item[1], rest.item[2], type, e);
-	return err_set(e, ERR_FORMAT, "model knows `info DIR` and `convert DIR OUT`");
+	if (!strcmp(rest.item[0], "merge") && rest.count == 4) return merge(rest.item[1], rest.item[2], rest.item[3], type, e);
+	return err_set(e, ERR_FORMAT, "model knows `info DIR`, `convert DIR OUT` and `merge BASE ADAPTER OUT`");
 }
 
 /* ---- logits ---- */

@@ -90,7 +90,7 @@ static int fit(struct live *l, int64_t step, int64_t version, const char *folder
 	int rc = 0;
 	arena_reset(l->arena);
 	TRY(session_start_folder(s, "fit-reward", start, e));
-	TRY(reward_model_start(&m, start, s->backend, !strcmp(c->reward.scorer, "group"), (uint32_t)c->fit.ensemble, (uint64_t)c->run.seed, e));
+	TRY(reward_model_start(&m, start, s->backend, !strcmp(c->reward.scorer, "group"), (uint32_t)c->fit.ensemble, (uint64_t)c->run.seed, config_lora(c, "fit-reward"), e));
 	TRY(fit_labels_read(&set, s, m, used, l->arena, e));
 	TRY(split(&d, &set, s, e));
 	o.selection = d.list[SELECTING];

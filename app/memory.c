@@ -5,6 +5,7 @@
  * is small beside that: messages, records, the tokenizer, the program. */
 #include "app/memory.h"
 
+#include "policy/adapter.h"
 #include "policy/generate.h"
 #include "ppo/learner.h"
 
@@ -31,6 +32,39 @@ static double parameter_bytes(struct shape s, int heads)
 	double bytes = 4.0 * (double)(p.floats + p.apart);
 	arena_close(a);
 	return bytes;
+}
+
+/* Bytes of what learns in a stage with adapters, and of the work they take on so many rows. */
+static int adapter_bytes(const struct session *s, struct shape shape, int heads, int keep, int64_t rows, double *learned, double *work, struct err *e)
+{
+	struct config_lora c = s->config.lora;
+	struct adapter a;
+	struct arena *arena = arena_open(0);
+	shape.heads_kind = heads;
+	if (!(heads & HEAD_LM)) c.modules_to_save[0] = 0;
+	int rc = adapter_plan(&a, &shape, &c, arena, e);
+	*learned = rc < 0 ? 0 : 4.0 * (double)a.params.floats;
+	*work = rc < 0 ? 0 : (double)adapter_activations(&a, &shape, keep, rows);
+	arena_close(arena);
+	return rc;
+}
+
+/* With adapters, policy, reference, critic and behaviour are on one base, of which the CPU packs one copy for each direction; a
+ * critic that starts from a reward model has a base of its own. */
+static int share_base(struct row *r, const struct session *s, const struct shape *shape, int keep, int64_t rows, int cpu, struct err *e)
+{
+	const struct config *c = &s->config;
+	int critic = !strcmp(c->ppo.critic, "separate");
+	double base = parameter_bytes(*shape, HEAD_LM), learned[2] = {0}, work[2] = {0};
+	double bases = critic && !strcmp(c->ppo.critic_init, "reward") ? 2 * base : base;
+	int rc = adapter_bytes(s, *shape, HEAD_LM | (!strcmp(c->ppo.critic, "head") ? HEAD_SCALAR : 0), keep, rows, &learned[0], &work[0], e);
+	if (rc == 0 && critic) rc = adapter_bytes(s, *shape, HEAD_SCALAR, keep, rows, &learned[1], &work[1], e);
+	double models = learned[0] * (c->ppo.lag > 0 ? 2 : 1) + learned[1];
+	r->weights = bases + models + (cpu ? base : 0);
+	r->optimiser = 4 * (learned[0] + learned[1]);
+	r->packed = cpu ? 2 * (bases + models) : 0;
+	r->activations += work[0] * (c->ppo.lag > 0 ? 2 : 1) + work[1];
+	return rc;
 }
 
 static struct row learner_row(const struct session *s, const struct shape *shape, int cpu)
@@ -79,14 +113,14 @@ static struct row evaluation_row(const struct session *s, const struct shape *sh
 	return r;
 }
 
-static struct row worker_row(const struct session *s, const struct shape *shape, int cpu)
+static struct row worker_row(const struct session *s, const struct shape *shape, double learned, int cpu)
 {
 	const struct config *c = &s->config;
 	struct row r = {.what = "worker", .times = c->run.workers};
 	struct generate_options o;
 	double weights = parameter_bytes(*shape, HEAD_LM);
-	r.weights = cpu ? 2 * weights : weights;
-	r.packed = cpu ? weights : 0;
+	r.weights = (cpu ? 2 * weights : weights) + learned;
+	r.packed = cpu ? weights + learned : 0;
 	session_generation(s, &o);
 	add_generator(&r, s, shape, &o);
 	return r;
@@ -119,7 +153,15 @@ int memory_check(const struct session *s, FILE *f, struct err *e)
 	size_t left = 0, total = 0;
 	int rc = session_shape(s, HEAD_LM, &shape, e), cpu = !backend_memory(s->backend, &left, &total);
 	if (rc < 0) return rc;
-	struct row rows[3] = {learner_row(s, &shape, cpu), evaluation_row(s, &shape), worker_row(s, &shape, cpu)};
+	struct row rows[3] = {learner_row(s, &shape, cpu), evaluation_row(s, &shape)};
+	double learned = 0, work = 0;
+	if (config_lora(&s->config, "ppo")) {
+		struct batch_sizes b = learner_largest_batch(&s->config, s->task->longest_prompt);
+		rc = share_base(&rows[0], s, &shape, s->config.run.recompute ? ACTIVATIONS_AGAIN : ACTIVATIONS_KEEP, b.rows, cpu, e);
+		if (rc == 0) rc = adapter_bytes(s, shape, HEAD_LM, ACTIVATIONS_NONE, 0, &learned, &work, e);
+		if (rc < 0) return rc;
+	}
+	rows[2] = worker_row(s, &shape, learned, cpu);
 	double need = 0, have = cpu ? machine_bytes() : (double)left, gib = 1024.0 * 1048576.0;
 	fprintf(f, "%-20s %10s %10s %10s %12s %10s %10s\n", "memory, MiB", "weights", "optimiser", "packed", "activations", "cache", "sum");
 	for (int i = 0; i < 3; i++) {

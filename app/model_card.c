@@ -90,6 +90,28 @@ static void card(FILE *f, const struct session *s, const struct stage_text *t, c
 	fprintf(f, "## Licence\n\n%s\n", base[0] ? "That of the base model; this card changes nothing of it." : "MIT.");
 }
 
+/* The card of what lies beside a stage's model for the base alone. */
+static int write_adapter(const struct session *s, const struct stage_text *t, const char *folder, const struct shape *shape, struct err *e)
+{
+	const struct config_lora *c = &s->config.lora;
+	const char *base = !strcmp(t->stage, "sft") || !config_has_stage(&s->config, "sft") ? s->config.model.init : "../../sft";
+	char path[PATH_MAX], *text = NULL;
+	size_t bytes = 0;
+	if (snprintf(path, sizeof path, "%s/adapter/adapter_config.json", folder) >= PATH_MAX || !fs_exists(path)) return 0;
+	FILE *f = open_memstream(&text, &bytes);
+	CHECK(f, "out of memory for a model card");
+	fprintf(f, "---\nlibrary_name: peft\nbase_model: \"%s\"\nlicense: other\nlicense_name: as-the-base-model\ntags:\n- tenfold\n- lora\n- %s\n- %s\n---\n\n",
+		last_part(base), t->stage, family_type(shape->family));
+	fprintf(f, "# %s: %s, adapters\n\n%s\n\n", s->config.run.name[0] ? s->config.run.name : "tenfold", t->title, t->method);
+	fprintf(f, "Adapters (LoRA, 2106.09685) of rank %lld, alpha %g%s, on %s, for the base `%s`, which is frozen; the same model merged, with data, figures\n"
+		   "and limits, is in the folder above.\n\n", (long long)c->r, c->alpha, c->rslora ? " (rsLoRA)" : "", c->targets, last_part(base));
+	fputs("## Licence\n\nThat of the base model; its limits hold here too.\n", f);
+	fclose(f);
+	int rc = snprintf(path, sizeof path, "%s/adapter/README.md", folder) < PATH_MAX ? fs_write_atomic(path, text, bytes, e) : 0;
+	free(text);
+	return rc;
+}
+
 static int write_one(const struct session *s, const struct stage_text *t, const json_t *summary, struct err *e)
 {
 	char name[64], folder[PATH_MAX], path[PATH_MAX], *text = NULL;
@@ -107,7 +129,7 @@ static int write_one(const struct session *s, const struct stage_text *t, const 
 	fclose(f);
 	if (snprintf(path, sizeof path, "%s/README.md", folder) < PATH_MAX) rc = fs_write_atomic(path, text, bytes, e);
 	free(text);
-	return rc;
+	return rc < 0 ? rc : write_adapter(s, t, folder, &shape, e);
 }
 
 int model_cards_write(const struct session *s, const json_t *summary, struct err *e)

@@ -4,6 +4,8 @@
 #include "app/stages.h"
 
 #include "core/base/log.h"
+#include "policy/adapter.h"
+#include "policy/model_folder.h"
 #include "reward/reward_model.h"
 #include "reward/service.h"
 #include "reward/terms.h"
@@ -68,7 +70,7 @@ static int need_folder(const struct session *s, const char *key, const char *val
 static int rollout_run(struct session *s, const struct role_arguments *a, struct err *e)
 {
 	const struct config *c = &s->config;
-	struct model *m = NULL;
+	struct model *m = NULL, *base = NULL;
 	struct reward_rule rule = {.clip = c->reward.clip, .shuffle = (int)c->reward.shuffle, .seed = (uint64_t)c->run.seed};
 	struct generate_options g;
 	char learner[256], services[4096], folder[PATH_MAX], name[MESSAGE_NAME];
@@ -76,8 +78,15 @@ static int rollout_run(struct session *s, const struct role_arguments *a, struct
 	struct shape shape;
 	TRY(need_folder(s, "net.learner", c->net.learner, e));
 	TRY(reward_terms_parse(&rule.terms, c->reward.terms, e));
-	TRY(session_shape(s, HEAD_LM | head, &shape, e));
-	TRY(model_open(&m, s->backend, &shape, e));
+	if (config_lora(c, "ppo")) {
+		/* what is published are adapters: the frozen weights are the start's, which must be on this machine */
+		TRY(session_start_folder(s, "rollout", folder, e));
+		TRY(model_folder_open(&base, folder, s->backend, HEAD_LM | head, e));
+		TRY(adapter_open(&m, base, HEAD_LM | head, &c->lora, (uint64_t)c->run.seed, STREAM_POLICY, e));
+	} else {
+		TRY(session_shape(s, HEAD_LM | head, &shape, e));
+		TRY(model_open(&m, s->backend, &shape, e));
+	}
 	session_endpoint(s, "learner", learner);
 	service_endpoints(s, services, sizeof services);
 	session_generation(s, &g);
@@ -94,6 +103,7 @@ static int rollout_run(struct session *s, const struct role_arguments *a, struct
 	if (rc == ERR_STOPPED) rc = 0; /* it said goodbye: nothing is lost, nothing failed */
 out:
 	model_close(m);
+	model_close(base);
 	return rc;
 }
 

@@ -10,10 +10,12 @@
 #include "app/options.h"
 #include "app/progress.h"
 #include "app/stages.h"
+#include "app/trained.h"
 
 #include "core/base/fault.h"
 #include "core/base/fs.h"
 #include "core/base/group_copy.h"
+#include "policy/adapter.h"
 #include "reward/reward_fit.h"
 
 #include <jansson.h>
@@ -254,6 +256,10 @@ static int finish(struct fit *t, struct err *e)
 	reward_fit_evaluate(t->model, t->side[FITTED].list, t->side[FITTED].count < t->side[HELD_OUT].count ? t->side[FITTED].count : t->side[HELD_OUT].count, &fitted);
 	TRY(session_path(&t->s, "models/reward", folder, e));
 	TRY(reward_model_save(t->model, folder, t->s.task->tokenizer, e));
+	if (t->model->base && !t->model->group) {
+		TRY(session_start_folder(&t->s, "fit-reward", folder, e));
+		TRY(trained_export_adapter(&t->s, "reward", t->model->member[0].model, folder, e));
+	}
 	FAULT_POINT("fit.before_record", "the reward model is written, its accuracy not recorded");
 	TRY(put_rates(t, &v, &fitted, e));
 	TRY(finish_labels(t, e));
@@ -284,7 +290,12 @@ int stage_fit(const struct stage_options *o, struct err *e)
 	t.step = calloc((size_t)c->collect.step_groups, sizeof *t.step);
 	CHECK(t.step, "out of memory for %lld groups", (long long)c->collect.step_groups);
 	TRY(session_start_folder(&t.s, "fit-reward", folder, e));
-	TRY(reward_model_start(&t.model, folder, t.s.backend, !strcmp(c->reward.scorer, "group"), (uint32_t)c->fit.ensemble, (uint64_t)c->run.seed, e));
+	TRY(reward_model_start(&t.model, folder, t.s.backend, !strcmp(c->reward.scorer, "group"), (uint32_t)c->fit.ensemble, (uint64_t)c->run.seed, config_lora(c, "fit-reward"), e));
+	if (t.model->base) {
+		char text[128];
+		adapter_describe(t.model->member[0].model, text, sizeof text);
+		fprintf(stderr, "fit-reward: %s\n", text);
+	}
 	TRY(read_ranked(&t, e));
 	TRY(fit(&t, e));
 	TRY(finish(&t, e));

@@ -7,6 +7,7 @@
 #include "app/options.h"
 #include "app/progress.h"
 #include "app/stages.h"
+#include "app/trained.h"
 
 #include "core/base/fault.h"
 #include "core/base/fs.h"
@@ -23,7 +24,7 @@
 
 struct stage {
 	struct session s;
-	struct model *policy, *reference;
+	struct model *policy, *reference; /* with adapters: on the reference's weights */
 	struct learner *learner;
 	struct ppo_server *server;
 	struct live *live;   /* NULL: the reward model stays */
@@ -62,8 +63,8 @@ static int open_models(struct stage *t, struct err *e)
 	char folder[PATH_MAX];
 	int rc = 0, head = strcmp(t->s.config.ppo.critic, "head") == 0 ? HEAD_SCALAR : 0;
 	TRY(session_start_folder(&t->s, "ppo", folder, e));
-	TRY(model_folder_open(&t->policy, folder, t->s.backend, HEAD_LM | head, e));
-	TRY(model_folder_open(&t->reference, folder, t->s.backend, HEAD_LM, e));
+	TRY(trained_open(&t->policy, &t->reference, &t->s, "ppo", folder, HEAD_LM | head, e));
+	if (!t->reference) TRY(model_folder_open(&t->reference, folder, t->s.backend, HEAD_LM, e));
 	if (t->policy->shape.vocab < tokenizer_vocab_size(t->s.task->tokenizer))
 		TRY(err_set(e, ERR_MISMATCH, "the model %s has %lld tokens, the task's tokenizer %d", folder, (long long)t->policy->shape.vocab,
 			    tokenizer_vocab_size(t->s.task->tokenizer)));
@@ -175,8 +176,8 @@ static int finish(struct stage *t, struct err *e)
 	char folder[PATH_MAX];
 	const struct metrics *m = &t->learner->metrics;
 	int rc = 0;
-	TRY(session_path(&t->s, "models/ppo", folder, e));
-	TRY(session_export(&t->s, folder, t->policy, e));
+	TRY(session_start_folder(&t->s, "ppo", folder, e));
+	TRY(trained_export(&t->s, "ppo", t->policy, folder, e));
 	FAULT_POINT("ppo.before_summary", "the model is written, the summary not");
 	TRY(store_server_events(t, e));
 	json_t *j = json_pack("{s:I,s:f,s:f,s:f,s:f,s:f}", "steps", (json_int_t)t->learner->step, "seconds", fs_now() - t->began, "kl",
@@ -237,8 +238,8 @@ out:
 	ppo_server_close(t.server);
 	metrics_file_close(&t.file);
 	learner_close(t.learner);
-	model_close(t.reference);
 	model_close(t.policy);
+	model_close(t.reference);
 	free(t.prompts);
 	session_close(&t.s);
 	return rc;

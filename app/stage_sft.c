@@ -4,6 +4,7 @@
 #include "app/options.h"
 #include "app/stages.h"
 #include "app/supervised.h"
+#include "app/trained.h"
 
 #include "core/base/fault.h"
 #include "core/base/fs.h"
@@ -16,6 +17,7 @@
 struct stage {
 	struct session s;
 	struct supervised t;
+	struct model *base; /* of adapters */
 	double began;
 };
 
@@ -28,11 +30,9 @@ static double heldout_loss(void *arg)
 static int finish(struct stage *t, struct err *e)
 {
 	struct pass_rate p;
-	char folder[PATH_MAX];
 	int rc = 0;
 	json_t *j = json_object();
-	TRY(session_path(&t->s, "models/sft", folder, e));
-	TRY(session_export(&t->s, folder, t->t.model, e));
+	TRY(trained_export(&t->s, "sft", t->t.model, t->s.config.model.init, e));
 	FAULT_POINT("sft.before_measure", "the supervised model is written, not measured");
 	TRY(session_pass_rate(&t->s, t->t.model, &p, e));
 	json_object_set_new(j, "steps", json_integer(t->s.config.sft.steps));
@@ -65,7 +65,7 @@ int stage_sft(const struct stage_options *o, struct err *e)
 	struct shape shape;
 	TRY(session_shape(&t.s, HEAD_LM, &shape, e));
 	if (c->model.init[0]) {
-		TRY(model_folder_open(&t.t.model, c->model.init, t.s.backend, HEAD_LM, e));
+		TRY(trained_open(&t.t.model, &t.base, &t.s, "sft", c->model.init, HEAD_LM, e));
 	} else {
 		TRY(model_open(&t.t.model, t.s.backend, &shape, e));
 		model_init(t.t.model, (uint64_t)c->run.seed);
@@ -79,6 +79,7 @@ int stage_sft(const struct stage_options *o, struct err *e)
 out:
 	sft_close(t.t.sft);
 	model_close(t.t.model);
+	model_close(t.base);
 	session_close(&t.s);
 	return rc;
 }

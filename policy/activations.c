@@ -2,6 +2,8 @@
  * seen. Without `keep` the layers share buffers, since nothing is read back. */
 #include "policy/activations.h"
 
+#include "policy/adapter.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,7 +152,12 @@ static void buffers(struct activations *a)
 	a->final = get(a, t * s->width), a->rstd = get(a, s->norm == NORM_LAYER ? 2 * t : t);
 	if (shape_fused_width(s)) a->fused = get(a, t * shape_fused_width(s));
 	if (s->qkv == QKV_LATENT) a->widened = get(a, t * shape_widened(s));
-	if (s->experts > 0) a->work = get(a, t * s->chosen * (s->width + 3 * s->expert_width));
+	const struct adapter *ad = a->model->adapter;
+	int64_t ranks = ad ? ad->expert_ranks : 0;
+	if (s->experts > 0) a->work = get(a, t * s->chosen * (s->width + 3 * s->expert_width + 2 * ranks));
+	if (ad && ad->rank) a->low = get(a, t * ad->rank);
+	if (ad && ad->rank && a->keep) a->dlow = get(a, t * ad->rank);
+	if (ad && ad->rate > 0 && a->keep) a->low_x = get(a, t * ad->widest), a->dlow_x = get(a, t * ad->widest);
 	a->outs = get(a, n * s->width);
 	a->head_rows = n < HEAD_ROWS ? n : HEAD_ROWS;
 	if (s->heads_kind & HEAD_LM) a->head_work = get(a, a->head_rows * s->vocab);
@@ -203,6 +210,19 @@ int activations_prepare(struct activations *a, const struct batch_sizes *z, int 
 	if (m->ops->reserve(m->backend, &o) == 0) return 0;
 	return err_set(e, ERR_MEMORY, "out of memory for what operations on %lld rows work in; lower ppo.micro_batch or rollout.batch_groups%s", (long long)z->rows,
 		       backend_shortage(m->backend));
+}
+
+void model_dropout(struct activations *a, uint64_t seed, uint64_t first)
+{
+	a->drops = a->model->adapter && a->model->adapter->rate > 0;
+	a->drop_seed = seed;
+	a->drop_first = first;
+	CHECK(!a->drops || a->keep, "dropout in activations that are not for training");
+}
+
+void model_dropout_end(struct activations *a)
+{
+	a->drops = 0;
 }
 
 const int32_t *activations_experts(const struct activations *a, int64_t moe)

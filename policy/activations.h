@@ -26,6 +26,8 @@ struct activations {
 	int keep, plan; /* plan: counted, not allocated */
 	size_t missing; /* bytes that the backend did not have */
 	int64_t cap_rows, cap_pages, cap_outs;
+	int drops;          /* dropout is on, keyed by the two below (model_dropout) */
+	uint64_t drop_seed, drop_first;
 	size_t bytes;
 	void **owned;       /* allocations */
 	int owned_count, owned_cap;
@@ -35,13 +37,14 @@ struct activations {
 	float *final, *rstd; /* [T, C], [T] after the final norm */
 	float *work;        /* [T*K, C + 3I] experts scratch */
 	float *fused, *widened; /* [T, shape_fused_width], [T, shape_widened]: of the layer under way */
+	float *low, *low_x; /* adapters: [T, rank], and with dropout [T, widest] */
 	float *outs;        /* [N, C] */
 	float *head_work;   /* [head_rows, V] */
 	int64_t head_rows;
 	float *logprob, *entropy, *value; /* [N] */
 	/* backward */
 	float *dx, *dn, *datt, *dq, *dk, *dv, *dk_pages, *dv_pages, *dg, *du, *da, *dlogits, *dweight, *douts, *dlogprob, *dentropy, *dvalue,
-		*balance, *dspare, *dfused, *dwidened, *dlatent, *dlatent_n, *dquery, *dquery_n;
+		*balance, *dspare, *dfused, *dwidened, *dlatent, *dlatent_n, *dquery, *dquery_n, *dlow, *dlow_x;
 };
 
 /* Buffers for a batch of this size: the first time exactly these, later with slack. */

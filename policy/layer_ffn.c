@@ -1,5 +1,6 @@
 /* The feed-forward part of a layer, forward and backward: dense, with or without a
  * gate, or shared experts plus the chosen ones. */
+#include "policy/adapter.h"
 #include "policy/layer.h"
 
 /* The matrices of a dense or shared feed-forward; gate -1: GELU alone. */
@@ -48,15 +49,33 @@ static void dense_back(const struct pass *p, struct layer_acts *l, struct dense 
 	layer_project_back(p, x, d.up, du, dx);
 }
 
+/* The low ranks beside the experts' matrices; returns the sum of the ranks. */
+static int64_t low_of(const struct pass *p, const struct layer_params *w, struct low_rank low[EXPERTS_MATRICES])
+{
+	const int param[EXPERTS_MATRICES] = {w->gate, w->up, w->down};
+	const struct adapter *ad = p->m->adapter;
+	int64_t sum = 0;
+	for (int i = 0; ad && i < EXPERTS_MATRICES; i++) {
+		const struct adapter_slot *s = &ad->slot[param[i]];
+		if (s->a < 0) continue;
+		low[i] = (struct low_rank){(int)ad->params.list[s->a].rows, s->scale, params_view(&ad->params, s->a, ad->weights), params_view(&ad->params, s->b, ad->weights),
+					   params_view(&ad->params, s->a, p->grads), params_view(&ad->params, s->b, p->grads)};
+		sum += low[i].rank;
+	}
+	return sum;
+}
+
 /* What forward and backward of the routed experts have in common. */
 static struct experts_args experts_of(const struct pass *p, struct layer_acts *l, const struct layer_params *w, struct tensor x)
 {
 	const struct shape *s = &p->m->shape;
 	int64_t n = p->b->rows * s->chosen;
-	return (struct experts_args){.x = x, .experts = (int)s->experts, .chosen = (int)s->chosen, .expert = l->expert, .weight = l->weight,
+	struct experts_args e = {.x = x, .experts = (int)s->experts, .chosen = (int)s->chosen, .expert = l->expert, .weight = l->weight,
 				     .gate = layer_weight(p, w->gate), .up = layer_weight(p, w->up), .down = layer_weight(p, w->down), .order = l->order,
 				     .offset = l->offset, .g = tensor_f32(l->g, n, s->expert_width), .u = tensor_f32(l->u, n, s->expert_width),
 				     .work = tensor_f32(p->a->work, n, s->width + 3 * s->expert_width)};
+	e.work.cols += 2 * low_of(p, w, e.low);
+	return e;
 }
 
 static struct router_args router_of(const struct pass *p, struct layer_acts *l)

@@ -1,6 +1,7 @@
 /* The model's forward; see model.h. Pre-norm transformer: x += attention(norm x);
  * x += feed-forward(norm x), the feed-forward being shared experts plus the
  * chosen ones, or dense (layer_attention.c, layer_ffn.c). */
+#include "policy/adapter.h"
 #include "policy/layer.h"
 
 #include <stdlib.h>
@@ -46,7 +47,7 @@ int model_open(struct model **out, struct backend *backend, const struct shape *
 void model_close(struct model *m)
 {
 	if (!m) return;
-	void *p[] = {m->weights, m->cos, m->sin};
+	void *p[] = {m->adapter ? m->adapter->weights : NULL, m->base ? NULL : m->weights, m->base ? NULL : m->cos, m->base ? NULL : m->sin};
 	for (size_t i = 0; i < sizeof p / sizeof *p; i++)
 		if (p[i]) m->ops->release(m->backend, p[i]);
 	arena_close(m->arena);
@@ -55,13 +56,20 @@ void model_close(struct model *m)
 
 void model_put(struct model *m, const float *host)
 {
+	CHECK(!m->base, "weights into a model with an adapter, which are another model's");
 	m->ops->upload(m->backend, m->weights, host, (size_t)m->params.floats * sizeof *host);
 	m->ops->weights_changed(m->backend);
 }
 
 void model_get(const struct model *m, float *host)
 {
-	m->ops->download(m->backend, host, m->weights, (size_t)m->params.floats * sizeof *host);
+	if (!m->base) {
+		m->ops->download(m->backend, host, m->weights, (size_t)m->params.floats * sizeof *host);
+		return;
+	}
+	for (int i = 0; i < m->params.count; i++)
+		m->ops->download(m->backend, host + m->params.list[i].offset, model_vector(m, i), (size_t)m->params.list[i].size * sizeof *host);
+	adapter_merge(m, host);
 }
 
 void model_put_learned(struct model *m, const float *host)
@@ -77,17 +85,19 @@ void model_get_learned(const struct model *m, float *host)
 
 int model_learned_index(const struct model *m, int param)
 {
-	return m->learned == &m->params ? param : -1;
+	return m->adapter && param >= 0 ? m->adapter->slot[param].whole : param;
 }
 
 struct tensor model_view(const struct model *m, int param)
 {
-	return params_view(&m->params, param, m->weights);
+	int i = m->adapter ? model_learned_index(m, param) : -1;
+	return i >= 0 ? params_view(m->learned, i, m->learned_weights) : params_view(&m->params, param, m->weights);
 }
 
 float *model_vector(const struct model *m, int param)
 {
-	return params_vector(&m->params, param, m->weights);
+	int i = m->adapter ? model_learned_index(m, param) : -1;
+	return i >= 0 ? params_vector(m->learned, i, m->learned_weights) : params_vector(&m->params, param, m->weights);
 }
 
 struct tensor model_grad(const struct model *m, int param, float *grads)

@@ -31,7 +31,8 @@ struct model {
 int model_open(struct model **out, struct backend *, const struct shape *, struct err *);
 void model_close(struct model *);
 void model_init(struct model *, uint64_t seed);
-/* Whole-arena copies from and to host memory [params.floats]. */
+/* Whole-arena copies from and to host memory [params.floats]. With an adapter: model_get gives its sum with the base, and
+ * model_put is refused, since the weights are another model's. */
 void model_put(struct model *, const float *host);
 void model_get(const struct model *, float *host);
 /* The same of what learns, [learned->floats]. */
@@ -66,6 +67,11 @@ size_t activations_bytes(const struct activations *);
 int activations_prepare(struct activations *, const struct batch_sizes *, int cache, int truncates, struct err *e);
 /* The operations of a model of this shape on batches up to this size. */
 struct ops_sizes activations_operations(const struct shape *, int keep, const struct batch_sizes *, int truncates);
+/* From now on passes with these activations drop inputs of the adapters, by (seed, first + sequence of the batch, position); a
+ * backward must have what its forward had. first: below 2^43. Without an adapter, or one without dropout, nothing is dropped. */
+void model_dropout(struct activations *, uint64_t seed, uint64_t first);
+/* Nothing is dropped any more, as at the start. */
+void model_dropout_end(struct activations *);
 /* Bytes that activations of a model of this shape take for batches of this size. */
 size_t activations_plan(const struct shape *, int keep, int64_t rows, int64_t pages, int64_t outs);
 

@@ -3,6 +3,7 @@
 
 #include "core/base/fault.h"
 #include "core/base/fs.h"
+#include "policy/adapter_file.h"
 #include "policy/family.h"
 #include "policy/model_file.h"
 
@@ -44,20 +45,30 @@ int model_folder_write(const char *folder, const struct model *m, const struct t
 	return model_folder_write_as(folder, m, t, SAFETENSORS_F32, e);
 }
 
+int model_folder_base(const char *folder, char *out, size_t bytes, struct err *e)
+{
+	if (!adapter_is_folder(folder)) return snprintf(out, bytes, "%s", folder) < (int)bytes ? 0 : err_set(e, ERR_RANGE, "path too long: %s", folder);
+	int rc = adapter_base(folder, out, bytes, e);
+	if (rc == 0 && adapter_is_folder(out)) rc = err_set(e, ERR_FORMAT, "the base of the adapters in %s is %s, which has adapters too: merge those first", folder, out);
+	return rc;
+}
+
 int model_folder_shape(const char *folder, struct shape *s, struct err *e)
 {
-	char path[PATH_MAX], *text = NULL;
+	char path[PATH_MAX], base[PATH_MAX], *text = NULL;
 	size_t bytes;
 	json_t *j = NULL;
 	json_error_t je;
 	int rc = 0;
 	memset(s, 0, sizeof *s);
-	TRY(join(path, folder, "config.json", e));
+	TRY(model_folder_base(folder, base, sizeof base, e));
+	TRY(join(path, base, "config.json", e));
 	TRY(fs_read(path, 1 << 20, &text, &bytes, e));
 	j = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &je);
 	if (!j) TRY(err_set(e, ERR_FORMAT, "%s:%d: %s", path, je.line, je.text));
 	TRY(family_read(s, j, path, e));
 	TRY(shape_check(s, e));
+	if (adapter_is_folder(folder)) TRY(adapter_heads(folder, &s->heads_kind, e));
 out:
 	json_decref(j);
 	free(text);
@@ -67,16 +78,33 @@ out:
 int model_folder_open(struct model **out, const char *folder, struct backend *backend, int heads_kind, struct err *e)
 {
 	struct shape s;
+	char base[PATH_MAX];
 	int rc = 0;
 	*out = NULL;
-	TRY(model_folder_shape(folder, &s, e));
+	TRY(model_folder_base(folder, base, sizeof base, e));
+	TRY(model_folder_shape(base, &s, e));
 	s.heads_kind = heads_kind;
 	TRY(model_open(out, backend, &s, e));
-	TRY(model_load_folder(*out, folder, MODEL_FILE_SKIP_HEADS | (heads_kind & HEAD_SCALAR ? MODEL_FILE_KEEP_HEADS : 0), e));
+	TRY(model_load_folder(*out, base, MODEL_FILE_SKIP_HEADS | (heads_kind & HEAD_SCALAR ? MODEL_FILE_KEEP_HEADS : 0), e));
+	if (adapter_is_folder(folder)) TRY(model_folder_merge(*out, folder, e));
 	return 0;
 out:
 	model_close(*out);
 	*out = NULL;
+	return rc;
+}
+
+int model_folder_merge(struct model *m, const char *adapter, struct err *e)
+{
+	struct model *sum;
+	int rc = adapter_read(&sum, m, adapter, m->shape.heads_kind, e);
+	if (rc < 0) return rc;
+	float *host = calloc((size_t)m->params.floats, sizeof *host);
+	if (host) model_get(sum, host);
+	else rc = err_set(e, ERR_MEMORY, "no memory to merge adapters into %lld parameters", (long long)m->params.parameters);
+	model_close(sum);
+	if (host) model_put(m, host);
+	free(host);
 	return rc;
 }
 

@@ -1,6 +1,8 @@
 /* A model as a folder: config.json (its shape), model.safetensors or its shards,
  * tokenizer.json. What the program writes it reads back; a folder of one of the
- * families of `transformers` (family.h) is written in that family's layout. */
+ * families of `transformers` (family.h) is written in that family's layout. A
+ * folder with adapters of PEFT and no model (adapter_file.h) is read as its base
+ * with the adapters merged into it. */
 #ifndef TENFOLD_POLICY_MODEL_FOLDER_H
 #define TENFOLD_POLICY_MODEL_FOLDER_H
 
@@ -20,5 +22,10 @@ int model_folder_copy_rest(const char *from, const char *to, struct err *e);
 /* Opens the model with its weights. heads_kind: heads wanted (HEAD_LM | HEAD_SCALAR); a wanted scalar head that the
  * folder lacks starts at zero, one that is not wanted is passed over. */
 int model_folder_open(struct model **out, const char *folder, struct backend *backend, int heads_kind, struct err *e);
+
+/* Merges the adapters of a folder into a model, whose heads they must fit. */
+int model_folder_merge(struct model *m, const char *adapter, struct err *e);
+/* The folder itself, or the base of one with adapters: where what belongs to the model beside its weights is. */
+int model_folder_base(const char *folder, char *out, size_t bytes, struct err *e);
 
 #endif

@@ -178,6 +178,7 @@ int sft_step(struct sft *s, struct sft_report *r, struct err *e)
 			add_example(s, &x, flags);
 		}
 		batch_upload(&s->batch);
+		model_dropout(s->acts, s->seed, 2 * (uint64_t)(first + i)); /* two sequences an example: its prompt's and its own */
 		model_forward(s->m, s->acts, &s->batch, NULL);
 		model_count_experts(s->m, s->acts, &s->batch, s->counts);
 		host_room(s, s->batch.outs);
@@ -191,6 +192,7 @@ int sft_step(struct sft *s, struct sft_report *r, struct err *e)
 		optimizer_block_begin(s->opt);
 		model_backward(s->m, s->acts, &s->batch, &plain, &l, s->opt->block);
 		optimizer_block_end(s->opt);
+		model_dropout_end(s->acts);
 		FAULT_POINT("sft.after_block", "a part of a supervised step's gradient is there");
 	}
 	double norm = optimizer_norm(s->opt), lr = optimizer_rate(s->opt, s->state.step);

@@ -1,4 +1,5 @@
 /* How a critic of its own starts; see learner.h. */
+#include "policy/adapter.h"
 #include "policy/family.h"
 #include "ppo/learner.h"
 #include "reward/reward_model.h"
@@ -18,13 +19,33 @@ static void copy_trunk(struct model *to, const struct model *from)
 	to->ops->weights_changed(to->backend);
 }
 
+/* On the policy's base; one that is to start from a reward model, whose trunk is another, has a base of its own. */
+static int open_adapted(struct learner *l, const struct shape *s, struct err *e)
+{
+	const struct model *base = l->policy->base;
+	struct config_lora c = l->config.lora;
+	int rc = 0;
+	c.modules_to_save[0] = 0; /* the policy's output layer */
+	if (!strcmp(l->config.ppo.critic_init, "reward")) {
+		TRY(model_open(&l->critic_base, base->backend, s, e));
+		copy_trunk(l->critic_base, base);
+		base = l->critic_base;
+	}
+	TRY(adapter_open(&l->critic, base, s->heads_kind, &c, (uint64_t)l->config.run.seed, STREAM_CRITIC, e));
+	/* the head starts at zero as above, whatever the base has */
+	l->critic->ops->zero(l->critic->backend, model_vector(l->critic, l->critic->params.score), (size_t)s->width * sizeof(float));
+	l->critic->ops->zero(l->critic->backend, model_vector(l->critic, l->critic->params.score_bias), sizeof(float));
+out:
+	return rc;
+}
+
 int learner_open_critic(struct learner *l, struct err *e)
 {
 	struct shape s = l->policy->shape;
 	s.heads_kind = HEAD_SCALAR;
-	int rc = model_open(&l->critic, l->policy->backend, &s, e);
+	int rc = l->policy->adapter ? open_adapted(l, &s, e) : model_open(&l->critic, l->policy->backend, &s, e);
 	if (rc < 0) return rc;
-	copy_trunk(l->critic, l->policy); /* the head stays zero, so that values start at 0 (1909.08593) */
+	if (!l->policy->adapter) copy_trunk(l->critic, l->policy); /* the head stays zero, so that values start at 0 (1909.08593) */
 	struct config_optim o = l->config.ppo.optim;
 	if (l->config.ppo.critic_lr > 0) o.lr = l->config.ppo.critic_lr;
 	return optimizer_open(&l->critic_opt, l->critic, &o, l->config.ppo.steps, e);
@@ -41,7 +62,7 @@ int learner_critic_from_reward(struct learner *l, const struct reward_model *r, 
 	if (other)
 		return err_set(e, ERR_MISMATCH, "ppo.critic_init is reward, but the reward model has another shape than the policy (%s differs): "
 						"fit one on this policy's trunk, or set ppo.critic_init to policy", other);
-	copy_trunk(l->critic, b->model);
+	copy_trunk(l->critic_base ? l->critic_base : l->critic, b->model);
 	/* value = weight · (gain · head + bias) */
 	const struct params *p = &l->critic->params, *q = &b->model->params;
 	size_t n = (size_t)p->list[p->score].size;

@@ -1,6 +1,7 @@
 /* The learner's state and the first look at a step; see learner.h. */
 #include "ppo/learner.h"
 
+#include "policy/adapter.h"
 #include "ppo/advantage.h"
 #include "ppo/work.h"
 
@@ -40,7 +41,8 @@ int learner_open(struct learner **out, const struct config *c, struct model *pol
 	l->sampling = (struct sampling){(float)c->rollout.temperature, (float)c->rollout.top_p, (int)c->rollout.top_k};
 	TRY(optimizer_open(&l->policy_opt, policy, &c->ppo.optim, c->ppo.steps, e));
 	if (!strcmp(c->ppo.critic, "separate")) TRY(learner_open_critic(l, e));
-	if (c->ppo.lag > 0) TRY(model_open(&l->behaviour, policy->backend, &policy->shape, e));
+	if (c->ppo.lag > 0 && policy->adapter) TRY(adapter_open(&l->behaviour, policy->base, policy->shape.heads_kind, &c->lora, (uint64_t)c->run.seed, STREAM_POLICY, e));
+	else if (c->ppo.lag > 0) TRY(model_open(&l->behaviour, policy->backend, &policy->shape, e));
 	TRY(work_open(l));
 	*out = l;
 	return 0;
@@ -66,6 +68,7 @@ void learner_close(struct learner *l)
 	optimizer_close(l->critic_opt);
 	if (l->behaviour != l->policy) model_close(l->behaviour);
 	model_close(l->critic);
+	model_close(l->critic_base);
 	free(l);
 }
 

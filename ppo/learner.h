@@ -28,6 +28,7 @@ struct learner {
 	struct model *policy, *reference;
 	struct model *critic;           /* NULL: none, or a head of the policy */
 	struct model *behaviour;        /* weights that sampled the step; the policy itself without lag */
+	struct model *critic_base;      /* of a critic with adapters that starts from a reward model; NULL: the policy's base, or none */
 	struct optimizer *policy_opt, *critic_opt; /* critic_opt NULL without a separate critic */
 	int32_t end_token;
 	struct sampling sampling;
@@ -45,7 +46,8 @@ struct learner {
 };
 
 /* policy and reference are the caller's and must outlive the learner. With ppo.critic: separate the critic starts as a
- * copy of the policy's trunk with a zero head (learner_open_critic, which learner_open calls). */
+ * copy of the policy's trunk with a zero head (learner_open_critic, which learner_open calls). A policy with adapters gets a
+ * critic with adapters, on the same base. */
 int learner_open(struct learner **out, const struct config *, struct model *policy, struct model *reference, int32_t end_token, struct err *);
 int learner_open_critic(struct learner *, struct err *);
 /* The largest batch of a step with prompts of up to longest_prompt tokens. */

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { FIT_SEQUENCES = 23 }; /* bits of the number of a sequence in a step, for dropout */
+
 struct fit {
 	struct reward_model *m;
 	uint32_t member;
@@ -25,6 +27,7 @@ struct fit {
 	struct batch batch;
 	struct distinct distinct; /* of the batch */
 	uint32_t *order;         /* [n], of the epoch */
+	int64_t step;            /* over all members, from 1 */
 	int skipped;             /* updates in a row */
 	float *head, *dhead;     /* [gradient_block·GROUP_MAX] */
 	int64_t longest;         /* tokens of a sequence */
@@ -69,6 +72,7 @@ static double block(struct fit *f, int64_t begin, int64_t end, int64_t size)
 	for (int64_t i = begin; i < end; i++) f->block[i - begin] = f->groups[f->order[i]];
 	distinct_add(&f->distinct, &f->batch, f->block, (uint32_t)(end - begin), !f->m->group);
 	batch_upload(&f->batch);
+	model_dropout(f->acts, f->o->seed + f->member, (uint64_t)f->step << FIT_SEQUENCES | (uint64_t)begin * (GROUP_MAX + 1));
 	model_forward(b->model, f->acts, &f->batch, NULL);
 	reward_member_heads(b, f->acts, &f->batch, f->block, (uint32_t)(end - begin), f->head);
 	distinct_expand(&f->distinct, f->head);
@@ -94,6 +98,7 @@ static int step(struct fit *f, int64_t begin, int64_t end, struct reward_fit_rep
 	double loss = 0;
 	int64_t size = f->o->fit->gradient_block;
 	struct err planted;
+	f->step = r->step;
 	optimizer_begin(f->opt);
 	for (int64_t i = begin; i < end; i += size) loss += block(f, i, i + size < end ? i + size : end, end - begin);
 	double norm = optimizer_norm(f->opt), lr = optimizer_rate(f->opt, f->opt->updates);

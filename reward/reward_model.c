@@ -4,6 +4,7 @@
 #include "core/base/fs.h"
 #include "core/base/hash.h"
 #include "core/base/rng.h"
+#include "policy/adapter.h"
 #include "policy/model_folder.h"
 
 #include <jansson.h>
@@ -35,6 +36,7 @@ void reward_model_close(struct reward_model *m)
 		activations_close(m->member[i].acts);
 		model_close(m->member[i].model);
 	}
+	model_close(m->base);
 	batch_close(&m->batch);
 	distinct_close(&m->distinct);
 	free(m->head);
@@ -42,14 +44,18 @@ void reward_model_close(struct reward_model *m)
 }
 
 /* Element i of a parameter is drawn by (seed, RNG_HEAD; member, i, stream). */
-static void draw(const struct model *model, int param, uint64_t seed, uint32_t member, uint32_t stream, float *host)
+static void draw(const struct model *model, int param, uint64_t seed, uint32_t member, uint32_t stream)
 {
 	const struct param *p = &model->params.list[param];
 	double std = model->shape.init_std;
+	float *host = malloc((size_t)p->size * sizeof *host);
+	CHECK(host, "out of memory for %lld weights", (long long)p->size);
 	if (p->init == INIT_HEAD) std = 1 / sqrt((double)model->shape.width + 1);
 	if (p->init == INIT_NORMAL_OUT) std /= sqrt(2.0); /* the residual stream of one layer, see params_init */
 	for (int64_t i = 0; i < p->size; i++)
-		host[p->offset + i] = p->init == INIT_ONE ? 1 : (float)(std * rng_normal((struct rng_key){seed, RNG_HEAD}, member, (uint64_t)i, stream));
+		host[i] = p->init == INIT_ONE ? 1 : (float)(std * rng_normal((struct rng_key){seed, RNG_HEAD}, member, (uint64_t)i, stream));
+	model->ops->upload(model->backend, model_vector(model, param), host, (size_t)p->size * sizeof *host);
+	free(host);
 }
 
 static void draw_heads(struct model *model, uint64_t seed, uint32_t member)
@@ -57,32 +63,43 @@ static void draw_heads(struct model *model, uint64_t seed, uint32_t member)
 	const struct params *p = &model->params;
 	const struct layer_params *g = &p->group;
 	const int block[] = {g->norm1, g->q, g->k, g->v, g->o, g->norm2, g->dense_gate, g->dense_up, g->dense_down};
-	float *host = malloc((size_t)p->floats * sizeof *host);
-	CHECK(host, "out of memory for %lld weights", (long long)p->parameters);
-	model_get(model, host);
-	draw(model, p->score, seed, member, 0, host);
-	for (uint32_t i = 0; g->q >= 0 && i < sizeof block / sizeof *block; i++) draw(model, block[i], seed, member, i + 1, host);
-	model_put(model, host);
-	free(host);
+	draw(model, p->score, seed, member, 0);
+	for (uint32_t i = 0; g->q >= 0 && i < sizeof block / sizeof *block; i++) draw(model, block[i], seed, member, i + 1);
+	model->ops->weights_changed(model->backend);
+}
+
+static int member_heads(const struct reward_model *m)
+{
+	return HEAD_SCALAR | (m->group ? HEAD_GROUP : 0);
+}
+
+static void member_ready(struct reward_model *m, uint32_t member)
+{
+	struct reward_member *b = &m->member[member];
+	b->acts = activations_open(b->model, 0);
+	if (m->group) b->block = group_block_open(b->model);
 }
 
 static int member_open(struct reward_model *m, uint32_t member, const char *folder, struct err *e)
 {
-	struct reward_member *b = &m->member[member];
-	int rc = model_folder_open(&b->model, folder, m->backend, HEAD_SCALAR | (m->group ? HEAD_GROUP : 0), e);
-	if (rc < 0) return rc;
-	b->acts = activations_open(b->model, 0);
-	if (m->group) b->block = group_block_open(b->model);
-	return 0;
+	int rc = model_folder_open(&m->member[member].model, folder, m->backend, member_heads(m), e);
+	if (rc == 0) member_ready(m, member);
+	return rc;
 }
 
-int reward_model_start(struct reward_model **out, const char *folder, struct backend *backend, int group, uint32_t members, uint64_t seed, struct err *e)
+int reward_model_start(struct reward_model **out, const char *folder, struct backend *backend, int group, uint32_t members, uint64_t seed,
+		       const struct config_lora *lora, struct err *e)
 {
 	struct reward_model *m = model_new(backend, group, members);
 	int rc = 0;
 	*out = NULL;
+	if (lora) TRY(model_folder_open(&m->base, folder, backend, 0, e));
 	for (uint32_t i = 0; i < members; i++) {
-		TRY(member_open(m, i, folder, e));
+		struct config_lora c = lora ? *lora : (struct config_lora){0};
+		c.modules_to_save[0] = 0; /* there is no output layer */
+		if (!lora) TRY(member_open(m, i, folder, e));
+		else TRY(adapter_open(&m->member[i].model, m->base, member_heads(m), &c, seed, STREAM_MEMBER + i, e));
+		if (lora) member_ready(m, i);
 		draw_heads(m->member[i].model, seed, i);
 	}
 	*out = m;

@@ -39,6 +39,7 @@ struct reward_model {
 	int group; /* the candidates see each other */
 	uint32_t members;
 	struct reward_member member[REWARD_MEMBERS_MAX];
+	struct model *base; /* with adapters: the frozen trunk that all members are on, and no member of which is written; NULL: none */
 	struct batch batch;
 	struct distinct distinct; /* of the batch */
 	float *head; /* [room] */
@@ -46,8 +47,10 @@ struct reward_model {
 	char version[GROUP_VERSION]; /* "" until saved or opened */
 };
 
-/* Members with the trunk of a model folder and heads (and group blocks) drawn from (seed, member); gain 1, bias 0. */
-int reward_model_start(struct reward_model **out, const char *folder, struct backend *backend, int group, uint32_t members, uint64_t seed, struct err *e);
+/* Members with the trunk of a model folder and heads (and group blocks) drawn from (seed, member); gain 1, bias 0. lora: what
+ * learns beside them are adapters, on one trunk; NULL: each member's trunk learns. Saving writes their sum. */
+int reward_model_start(struct reward_model **out, const char *folder, struct backend *backend, int group, uint32_t members, uint64_t seed,
+		       const struct config_lora *lora, struct err *e);
 /* What reward_model_save wrote. ERR_NOT_FOUND without FOLDER/reward.json. */
 int reward_model_open(struct reward_model **out, const char *folder, struct backend *backend, struct err *e);
 int reward_model_save(struct reward_model *m, const char *folder, const struct tokenizer *t, struct err *e);

@@ -117,8 +117,11 @@ static int has_tokenizer(const char *folder)
 int task_tokenizer(struct task *t, const struct config *c, const struct tokenizer_text *texts, size_t n, struct err *e)
 {
 	const char *specials[] = {END};
-	const char *path = c->tokenizer.path[0] ? c->tokenizer.path : has_tokenizer(c->model.init) ? c->model.init : NULL;
-	int rc = path ? tokenizer_open(&t->tokenizer, path, e)
+	char base[PATH_MAX] = "";
+	int rc = c->model.init[0] ? model_folder_base(c->model.init, base, sizeof base, e) : 0; /* adapters may be saved without a tokenizer */
+	if (rc < 0) return rc;
+	const char *path = c->tokenizer.path[0] ? c->tokenizer.path : has_tokenizer(c->model.init) ? c->model.init : has_tokenizer(base) ? base : NULL;
+	rc = path ? tokenizer_open(&t->tokenizer, path, e)
 		      : tokenizer_train(&t->tokenizer, texts, n, (int32_t)c->tokenizer.vocab_size, specials, 1, e);
 	if (rc == 0) rc = end_token_get(t, c, e);
 	if (rc < 0 || !strcmp(c->task.chat, "none")) return rc;

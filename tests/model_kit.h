@@ -12,6 +12,7 @@
 
 #include "core/base/rng.h"
 #include "policy/activations.h"
+#include "policy/adapter.h"
 #include "tests/device_kit.h"
 
 #include <math.h>
@@ -68,6 +69,24 @@ KIT_UNUSED static struct model *kit_model(struct backend *b, const struct shape 
 			host[p->offset + j] += 0.2f * (rng_uniform((struct rng_key){seed, RNG_TEST}, 900 + (uint32_t)i, (uint64_t)j, 0) - 0.5f);
 	}
 	model_put(m, host);
+	free(host);
+	return m;
+}
+
+/* A model with adapters on a base, as far from their start as training would bring them: B random too. */
+KIT_UNUSED static struct model *kit_adapter(const struct model *base, int heads_kind, const struct config_lora *c, uint64_t seed)
+{
+	struct model *m;
+	struct err e;
+	if (adapter_open(&m, base, heads_kind, c, seed, 0, &e) < 0) fail_msg("%s", e.msg);
+	float *host = malloc((size_t)m->learned->floats * sizeof *host);
+	assert_non_null(host);
+	model_get_learned(m, host);
+	for (int i = 0; i < m->params.count; i++) {
+		const struct param *q = m->adapter->slot[i].b < 0 ? NULL : &m->learned->list[m->adapter->slot[i].b];
+		for (int64_t j = 0; q && j < q->size; j++) host[q->offset + j] = 0.2f * (rng_uniform((struct rng_key){seed, RNG_TEST}, 700 + (uint32_t)i, (uint64_t)j, 0) - 0.5f);
+	}
+	model_put_learned(m, host);
 	free(host);
 	return m;
 }

@@ -50,7 +50,7 @@ static struct reward_model *start(struct world *w, int group, uint32_t members)
 {
 	struct reward_model *m;
 	struct err e;
-	if (reward_model_start(&m, w->policy, w->backend, group, members, 4, &e) < 0) fail_msg("%s", e.msg);
+	if (reward_model_start(&m, w->policy, w->backend, group, members, 4, NULL, &e) < 0) fail_msg("%s", e.msg);
 	return m;
 }
 

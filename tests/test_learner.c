@@ -18,18 +18,21 @@ enum { G = 4, PROMPTS = 16, MAX_NEW = 12, LONGEST = 70 };
 struct variant {
 	const char *critic, *advantage, *kl_in, *score_at, *loss_average;
 	int model;
+	const char *lora; /* targets of adapters; NULL: all weights learn */
 };
 static const struct variant variants[] = {
-	{"head", "gae", "reward", "last", "token", 0},
-	{"separate", "gae", "reward", "eos_plus_one", "sequence", 2},
-	{"none", "group", "loss", "last", "sequence", 1},
-	{"none", "leave_one_out", "reward", "last", "token", 3},
+	{"head", "gae", "reward", "last", "token", 0, NULL},
+	{"separate", "gae", "reward", "eos_plus_one", "sequence", 2, NULL},
+	{"none", "group", "loss", "last", "sequence", 1, NULL},
+	{"none", "leave_one_out", "reward", "last", "token", 3, NULL},
+	{"head", "gae", "reward", "last", "token", 0, "all-linear"},
+	{"separate", "gae", "reward", "eos_plus_one", "sequence", 1, "q_proj, v_proj, experts"},
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
 struct fixture {
 	struct backend *b;
-	struct model *policy, *reference;
+	struct model *policy, *reference; /* with adapters: on the reference's weights */
 	struct learner *l;
 	struct config *config;
 	struct arena *arena;
@@ -49,6 +52,9 @@ static void configure(struct config *c, const struct variant *v, int64_t micro)
 	c->ppo.entropy_coef = 0.01, c->ppo.z_loss_coef = 0.001, c->ppo.router_bias_rate = 0.01, c->ppo.optim.lr = 0.003;
 	c->rollout.group_size = G, c->rollout.max_new_tokens = MAX_NEW, c->rollout.min_new_tokens = 2, c->rollout.temperature = 0.8;
 	c->rollout.top_k = 12;
+	if (!v->lora) return;
+	c->ppo.router_bias_rate = 0, c->lora.r = 3;
+	snprintf(c->lora.targets, CONFIG_STRING, "%s", v->lora);
 }
 
 static void fixture_open(struct fixture *f, const struct variant *v, int64_t micro, int threads)
@@ -58,13 +64,18 @@ static void fixture_open(struct fixture *f, const struct variant *v, int64_t mic
 	memset(f, 0, sizeof *f);
 	s.heads_kind = HEAD_LM | (strcmp(v->critic, "head") ? 0 : HEAD_SCALAR);
 	f->b = kit_backend(threads);
-	f->policy = kit_model(f->b, &s, 1);
-	s.heads_kind = HEAD_LM;
-	f->reference = kit_model(f->b, &s, 2);
 	f->arena = arena_open(0);
 	f->config = calloc(1, sizeof *f->config);
 	assert_non_null(f->config);
 	configure(f->config, v, micro);
+	if (v->lora) {
+		f->reference = kit_model(f->b, &s, 2);
+		f->policy = kit_adapter(f->reference, s.heads_kind, &f->config->lora, 1);
+	} else {
+		f->policy = kit_model(f->b, &s, 1);
+		s.heads_kind = HEAD_LM;
+		f->reference = kit_model(f->b, &s, 2);
+	}
 	if (learner_open(&f->l, f->config, f->policy, f->reference, KIT_END, &e) < 0) fail_msg("%s", e.msg);
 }
 
@@ -126,8 +137,8 @@ static void step(struct fixture *f)
 
 static void compare(const struct fixture *x, const struct fixture *y, const char *what)
 {
-	assert_memory_equal(x->policy->weights, y->policy->weights, (size_t)x->policy->params.floats * sizeof(float));
-	if (x->l->critic) assert_memory_equal(x->l->critic->weights, y->l->critic->weights, (size_t)x->l->critic->params.floats * sizeof(float));
+	assert_memory_equal(x->policy->learned_weights, y->policy->learned_weights, (size_t)x->policy->learned->floats * sizeof(float));
+	if (x->l->critic) assert_memory_equal(x->l->critic->learned_weights, y->l->critic->learned_weights, (size_t)x->l->critic->learned->floats * sizeof(float));
 	assert_int_equal(x->l->metrics.count, y->l->metrics.count);
 	for (int64_t i = 0; i < x->l->metrics.count; i++)
 		if (memcmp(&x->l->metrics.value[i], &y->l->metrics.value[i], sizeof(double)))
@@ -140,11 +151,16 @@ static void test_micro_batch_and_threads_change_nothing(void **state)
 	for (int v = 0; v < VARIANTS; v++) {
 		struct fixture base, other;
 		fixture_open(&base, &variants[v], 1, 1);
-		float *start = malloc((size_t)base.policy->params.floats * sizeof *start);
-		model_get(base.policy, start);
+		float *start = malloc((size_t)base.policy->learned->floats * sizeof *start), *frozen = malloc((size_t)base.reference->params.floats * sizeof *frozen);
+		model_get_learned(base.policy, start);
+		model_get(base.reference, frozen);
 		step(&base), step(&base);
-		assert_memory_not_equal(base.policy->weights, start, (size_t)base.policy->params.floats * sizeof *start);
+		assert_memory_not_equal(base.policy->learned_weights, start, (size_t)base.policy->learned->floats * sizeof *start);
+		assert_memory_equal(base.reference->weights, frozen, (size_t)base.reference->params.floats * sizeof *frozen);
+		if (variants[v].lora) assert_ptr_equal(base.policy->weights, base.reference->weights);
+		if (variants[v].lora && base.l->critic) assert_ptr_equal(base.l->critic->weights, base.reference->weights);
 		free(start);
+		free(frozen);
 		for (int64_t micro = 1; micro <= 4; micro *= 2) {
 			fixture_open(&other, &variants[v], micro, 2);
 			step(&other), step(&other);
@@ -383,7 +399,7 @@ static void test_critic_from_reward_model(void **state)
 	fixture_open(&f, &variants[1], 4, 1);
 	assert_non_null(mkdtemp(folder));
 	if (model_folder_write(folder, f.policy, NULL, &e) < 0) fail_msg("%s", e.msg);
-	if (reward_model_start(&r, folder, f.b, 0, 1, 9, &e) < 0) fail_msg("%s", e.msg);
+	if (reward_model_start(&r, folder, f.b, 0, 1, 9, NULL, &e) < 0) fail_msg("%s", e.msg);
 	sample(&f);
 	for (int i = 0; i < PROMPTS; i++) groups[i] = &f.group[i];
 	struct activations *a = activations_open(f.l->critic, 0);
@@ -421,7 +437,7 @@ static void test_critic_from_reward_model(void **state)
 	assert_int_equal(learner_critic_from_reward(f.l, r, 1, &e), ERR_MISMATCH);
 	assert_non_null(strstr(e.msg, "num_experts_per_tok"));
 	reward_model_close(r);
-	if (reward_model_start(&r, folder, f.b, 1, 1, 9, &e) < 0) fail_msg("%s", e.msg);
+	if (reward_model_start(&r, folder, f.b, 1, 1, 9, NULL, &e) < 0) fail_msg("%s", e.msg);
 	assert_int_equal(learner_critic_from_reward(f.l, r, 1, &e), ERR_MISMATCH);
 	assert_non_null(strstr(e.msg, "compares"));
 	reward_model_close(r);

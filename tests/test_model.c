@@ -20,7 +20,7 @@ enum { MAX_OUTS = 512 };
 /* A loss over two groups that reaches every part of the model. */
 struct problem {
 	struct backend *b;
-	struct model *m;
+	struct model *m, *base; /* base: of an adapter, or NULL */
 	struct activations *a;
 	struct batch batch;
 	struct sampling sampling;
@@ -49,7 +49,7 @@ static double loss(struct problem *p, const float *weights)
 	const struct shape *s = &p->m->shape;
 	float logprob[MAX_OUTS], entropy[MAX_OUTS], value[MAX_OUTS];
 	double sum = 0;
-	model_put(p->m, weights);
+	model_put_learned(p->m, weights);
 	model_forward(p->m, p->a, &p->batch, NULL);
 	model_logprobs(p->m, p->a, &p->batch, &p->sampling, logprob, entropy);
 	model_scalars(p->m, p->a, &p->batch, value);
@@ -69,7 +69,8 @@ static double loss(struct problem *p, const float *weights)
 	return sum;
 }
 
-static void problem_open(struct problem *p, int variant)
+/* lora NULL: all weights learn. */
+static void problem_open(struct problem *p, int variant, const struct config_lora *lora)
 {
 	static const uint32_t first[] = {3, 0, 1, 7}, second[] = {2, 5};
 	int32_t tokens[5 + 11 + 66 + 7];
@@ -77,7 +78,9 @@ static void problem_open(struct problem *p, int variant)
 	memset(p, 0, sizeof *p);
 	p->b = kit_backend(1);
 	p->m = kit_model(p->b, &s, (uint64_t)variant + 1);
+	if (lora) p->base = p->m, p->m = kit_adapter(p->base, s.heads_kind, lora, 3);
 	p->a = activations_open(p->m, 1);
+	model_dropout(p->a, 4, (uint64_t)1 << 33); /* nothing without an adapter */
 	p->sampling = (struct sampling){0.8f, 1.0f, 0};
 	batch_open(&p->batch, p->b);
 	batch_reset(&p->batch, 3);
@@ -94,12 +97,12 @@ static void problem_open(struct problem *p, int variant)
 	}
 	for (int i = 0; i < 16; i++) p->balance[i] = 0.1f * kit_weight(13, i);
 	p->z_scale = 0.01f;
-	size_t bytes = (size_t)p->m->params.floats * sizeof(float);
+	size_t bytes = (size_t)p->m->learned->floats * sizeof(float);
 	p->weights = malloc(bytes), p->moved = malloc(bytes);
-	p->grads = p->m->ops->alloc(p->b, bytes + (size_t)p->m->params.apart * sizeof(float));
+	p->grads = p->m->ops->alloc(p->b, bytes + (size_t)p->m->learned->apart * sizeof(float));
 	p->routes = routes(p);
 	p->routing = calloc((size_t)p->routes, sizeof *p->routing), p->now = calloc((size_t)p->routes, sizeof *p->now);
-	model_get(p->m, p->weights);
+	model_get_learned(p->m, p->weights);
 	loss(p, p->weights);
 	take_routing(p, p->routing);
 	struct model_loss l = {.dlogprob = p->dlogprob, .dentropy = p->dentropy, .dvalue = p->dvalue, .balance = p->balance, .z_scale = p->z_scale};
@@ -114,6 +117,7 @@ static void problem_close(struct problem *p)
 	batch_close(&p->batch);
 	activations_close(p->a);
 	model_close(p->m);
+	model_close(p->base);
 	backend_close(p->b);
 }
 
@@ -122,7 +126,7 @@ static double quotient(struct problem *p, const struct param *q, const double *d
 {
 	double side[2];
 	for (int k = 0; k < 2; k++) {
-		memcpy(p->moved, p->weights, (size_t)p->m->params.floats * sizeof *p->moved);
+		memcpy(p->moved, p->weights, (size_t)p->m->learned->floats * sizeof *p->moved);
 		for (int64_t j = 0; j < q->size; j++) p->moved[q->offset + j] = (float)((double)p->weights[q->offset + j] + (k ? -h : h) * d[j]);
 		side[k] = loss(p, p->moved);
 		if (memcmp(p->now, p->routing, (size_t)p->routes * sizeof *p->now)) return NAN;
@@ -171,7 +175,7 @@ static void test_gradients(void **state)
 	for (int v = 0; v < KIT_VARIANTS; v++) {
 		struct problem p;
 		int checked = 0, skipped = 0;
-		problem_open(&p, v);
+		problem_open(&p, v, NULL);
 		for (int i = 0; i < p.m->params.count; i++) {
 			const struct param *q = &p.m->params.list[i];
 			if (q->trained) {
@@ -186,12 +190,31 @@ static void test_gradients(void **state)
 	}
 }
 
+/* Adapters on every projection, with dropout where there are no experts, and what learns whole beside them. */
+static void test_gradients_of_adapters(void **state)
+{
+	(void)state;
+	for (int v = 0; v < KIT_VARIANTS; v++) {
+		struct shape s = kit_shape(v);
+		struct config_lora c = {.r = 3, .alpha = 5, .rslora = v & 1, .dropout = s.experts ? 0 : 0.25, .targets = "all-linear"};
+		struct problem p;
+		int checked = 0, skipped = 0;
+		if (s.experts) snprintf(c.targets, sizeof c.targets, "all-linear, gate");
+		if (!s.tied) snprintf(c.modules_to_save, sizeof c.modules_to_save, "%s", s.family == FAMILY_GPT_NEOX ? "embed_out" : "lm_head");
+		problem_open(&p, v, &c);
+		for (int i = 0; i < p.m->learned->count; i++) check_tensor(&p, &p.m->learned->list[i], &checked, &skipped);
+		print_message("%s: %d slopes of adapters, %d skipped for their routing\n", kit_variant_name[v], checked, skipped);
+		assert_true(checked >= 30 && skipped * 8 <= checked);
+		problem_close(&p);
+	}
+}
+
 /* The check must see a gradient that is one per cent off. */
 static void test_a_wrong_gradient_is_seen(void **state)
 {
 	(void)state;
 	struct problem p;
-	problem_open(&p, 0);
+	problem_open(&p, 0, NULL);
 	const struct param *q = &p.m->params.list[p.m->params.layer[0].v];
 	double norm = 0, *d = calloc((size_t)q->size, sizeof *d);
 	for (int64_t j = 0; j < q->size; j++) norm += (double)p.grads[q->offset + j] * (double)p.grads[q->offset + j];
@@ -281,15 +304,20 @@ static void test_group_is_its_completions(void **state)
 	}
 }
 
-/* Computed again in the backward: the same bits from less memory. */
+/* Computed again in the backward: the same bits from less memory; with adapters the same elements are dropped. */
 static void test_activations_again(void **state)
 {
 	(void)state;
-	for (int v = 0; v < KIT_VARIANTS; v++) {
+	static const struct config_lora lora = {.r = 3, .alpha = 5, .dropout = 0.25};
+	for (int i = 0; i < 2 * KIT_VARIANTS; i++) {
 		struct problem p;
-		problem_open(&p, v);
+		struct config_lora c = lora;
+		int v = i % KIT_VARIANTS;
+		snprintf(c.targets, sizeof c.targets, v == 4 ? "*.attention.*" : v == 5 ? "*.attn.*" : "*.self_attn.*");
+		problem_open(&p, v, i < KIT_VARIANTS ? NULL : &c);
 		struct activations *kept = p.a, *again = activations_open(p.m, ACTIVATIONS_AGAIN);
-		size_t bytes = (size_t)(p.m->params.floats + p.m->params.apart) * sizeof(float);
+		model_dropout(again, 4, (uint64_t)1 << 33);
+		size_t bytes = (size_t)(p.m->learned->floats + p.m->learned->apart) * sizeof(float);
 		float *grads = p.m->ops->alloc(p.b, bytes);
 		struct model_loss l = {.dlogprob = p.dlogprob, .dentropy = p.dentropy, .dvalue = p.dvalue, .balance = p.balance, .z_scale = p.z_scale};
 		for (int round = 0; round < 2; round++) { /* what is left of the first batch must not show in the second */
@@ -297,7 +325,7 @@ static void test_activations_again(void **state)
 			model_forward(p.m, again, &p.batch, NULL);
 			model_backward(p.m, again, &p.batch, &p.sampling, &l, grads);
 			model_join(p.m, grads);
-			assert_memory_equal(grads, p.grads, (size_t)p.m->params.floats * sizeof(float));
+			assert_memory_equal(grads, p.grads, (size_t)p.m->learned->floats * sizeof(float));
 		}
 		take_routing(&p, p.now);
 		p.a = again;
@@ -361,7 +389,7 @@ static void test_training_state_round_trip(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_gradients),
+		cmocka_unit_test(test_gradients), cmocka_unit_test(test_gradients_of_adapters),
 		cmocka_unit_test(test_a_wrong_gradient_is_seen),
 		cmocka_unit_test(test_group_is_its_completions),
 		cmocka_unit_test(test_activations_again),

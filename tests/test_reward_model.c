@@ -75,7 +75,7 @@ static struct reward_model *start_kind(struct world *w, int group, uint32_t memb
 {
 	struct reward_model *m;
 	struct err e;
-	if (reward_model_start(&m, w->policy, w->backend, group, members, seed, &e) < 0) fail_msg("%s", e.msg);
+	if (reward_model_start(&m, w->policy, w->backend, group, members, seed, NULL, &e) < 0) fail_msg("%s", e.msg);
 	return m;
 }
 

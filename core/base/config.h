@@ -41,6 +41,16 @@ struct config_model {
 	int64_t qk_norm, tie_embeddings, max_positions;
 };
 
+struct config_lora {
+	int64_t r;                     /* 0: off */
+	double alpha;
+	int64_t rslora;
+	double dropout;
+	config_string targets;         /* modules, by the end of their path, a pattern, experts, all-linear */
+	config_string modules_to_save; /* trained whole */
+	config_string stages;          /* sft, fit-reward, ppo */
+};
+
 struct config_tokenizer {
 	config_string path; /* folder or file of an existing tokenizer; empty: trained from the task's text */
 	int64_t vocab_size;
@@ -189,6 +199,7 @@ struct config_web {
 struct config {
 	struct config_run run;
 	struct config_model model;
+	struct config_lora lora;
 	struct config_tokenizer tokenizer;
 	struct config_task task;
 	struct config_pretrain pretrain;
@@ -243,6 +254,8 @@ int config_set(struct config *c, const char *assignment, struct err *e);
 int config_check(const struct config *c, struct err *e);
 /* 1 when run.stages names the stage. */
 int config_has_stage(const struct config *c, const char *stage);
+/* The adapters that a stage trains; NULL: it trains all weights. */
+const struct config_lora *config_lora(const struct config *c, const char *stage);
 /* The complete configuration as YAML, readable by config_read to the same value. */
 void config_write(const struct config *c, FILE *f);
 /* docs/configuration.md: one table a section. */

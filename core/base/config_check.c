@@ -22,12 +22,39 @@ static int next_item(const char **list, char *item, size_t bytes)
 	return 1;
 }
 
+
+static int is_listed(const char *list, const char *name)
+{
+	char item[64];
+	while (next_item(&list, item, sizeof item))
+		if (!strcmp(item, name)) return 1;
+	return 0;
+}
+
 int config_has_stage(const struct config *c, const char *stage)
 {
-	const char *p = c->run.stages;
+	return is_listed(c->run.stages, stage);
+}
+
+const struct config_lora *config_lora(const struct config *c, const char *stage)
+{
+	return c->lora.r > 0 && is_listed(c->lora.stages, stage) ? &c->lora : NULL;
+}
+
+static int check_lora(const struct config *c, struct err *e)
+{
+	const char *p = c->lora.stages;
 	char item[64];
+	if (c->lora.r == 0) return 0;
 	while (next_item(&p, item, sizeof item))
-		if (!strcmp(item, stage)) return 1;
+		if (strcmp(item, "sft") && strcmp(item, "fit-reward") && strcmp(item, "ppo"))
+			return err_set(e, ERR_RANGE, "lora.stages: '%s' trains no adapters; sft, fit-reward and ppo do", item);
+	if (!*c->lora.targets) return err_set(e, ERR_RANGE, "lora.targets is empty: name the modules with adapters (q_proj, v_proj), or all-linear");
+	if (config_lora(c, "sft") && config_has_stage(c, "sft") && !*c->model.init)
+		return err_set(e, ERR_RANGE, "lora.r is %lld, but the stage sft starts from random weights (model.init is empty), which adapters would leave as they are: "
+			       "set model.init, or lora.stages without sft", (long long)c->lora.r);
+	if ((config_lora(c, "sft") && c->sft.router_bias_rate > 0) || (config_lora(c, "ppo") && c->ppo.router_bias_rate > 0))
+		return err_set(e, ERR_RANGE, "router_bias_rate moves a bias of the frozen base: set it to 0 with lora.r, or take the stage out of lora.stages");
 	return 0;
 }
 
@@ -249,6 +276,7 @@ int config_check(const struct config *c, struct err *e)
 	int rc = 0;
 	TRY(check_stages(c, e));
 	TRY(check_model(&c->model, e));
+	TRY(check_lora(c, e));
 	TRY(check_task(c, e));
 	TRY(check_judge(c, e));
 	TRY(check_rollout(c, e));

@@ -70,6 +70,14 @@ static const struct config_key table[] = {
 	BOOL("model.tie_embeddings", model.tie_embeddings, "false", "The output layer is the embedding, transposed."),
 	INT("model.max_positions", model.max_positions, "2048", 8, 1048576, "Longest prompt and completion together, tokens."),
 
+	INT("lora.r", lora.r, "0", 0, 4096, "Rank of the adapters that are trained in place of the weights (LoRA); 0: the weights themselves are trained."),
+	FLOAT("lora.alpha", lora.alpha, "32", 0, 1e6, "What an adapter adds is scaled by this divided by the rank."),
+	BOOL("lora.rslora", lora.rslora, "false", "Divided by the root of the rank instead (rsLoRA)."),
+	FLOAT("lora.dropout", lora.dropout, "0", 0, 0.99, "Share of an adapter's inputs that supervised training and the fit of a reward model drop, by position; PPO drops none, so that sampler and learner have one distribution."),
+	TEXT("lora.targets", lora.targets, "q_proj, v_proj", "Modules with adapters, separated by commas: the end of their path, a pattern of the path (model.layers.0.*), experts, or all-linear (all but routers, embeddings and heads)."),
+	TEXT("lora.modules_to_save", lora.modules_to_save, "", "Modules trained whole beside the adapters: lm_head (embed_out); heads of values and scores always are."),
+	TEXT("lora.stages", lora.stages, "sft, fit-reward, ppo", "Stages that train adapters; the others train all weights."),
+
 	TEXT("tokenizer.path", tokenizer.path, "", "Folder or file of an existing tokenizer; empty: that of model.init when it has one, else trained from the task's text."),
 	INT("tokenizer.vocab_size", tokenizer.vocab_size, "448", 258, 1048576, "Vocabulary of a tokenizer trained here: 256 bytes, the special tokens, and merges up to this size."),
 

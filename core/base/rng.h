@@ -18,7 +18,7 @@ enum rng_purpose {
 	RNG_SFT = 5,      /* a: epoch, b: index: order of examples */
 	RNG_TASK = 6,     /* the task generator */
 	RNG_EVAL = 7,     /* sampling during evaluation */
-	RNG_DROPOUT = 8,
+	RNG_DROPOUT = 8,  /* a: matrix, b: sequence·2^20 + position, c: columns by four (core/tensor/ops.h) */
 	RNG_CONTROL = 9,  /* shuffled rewards of the control run: a: step, b: prompt, c: index */
 	RNG_HEAD = 10,    /* scalar heads */
 	RNG_TEST = 11,
@@ -36,6 +36,7 @@ enum rng_purpose {
 	RNG_MIXTURE = 48,    /* b: sequence: which source it comes from */
 	RNG_DOCUMENTS = 49,  /* a: epoch, b: source: order of its documents */
 	RNG_DATA = 50,       /* b: hash of a record's key: whether it is held out of a data set */
+	RNG_LORA = 53,       /* a: matrix, b: element, c: which of the models on one base */
 	RNG_CAMPAIGN = 51,   /* a: what (app/web/flow.h), b: prompt, or person·2^32 + place: overlap, gold items, repeats */
 };
 
