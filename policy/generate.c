@@ -179,10 +179,16 @@ static void compute(struct generator *g)
 	}
 }
 
-/* The step recorded for a bucket, or recorded now. */
+/* The step recorded for a bucket, or recorded now; the first one is called as it is, since a driver may load a kernel when it is
+ * first launched, which is no part of a recording. */
 static void replay(struct generator *g, struct bucket *b)
 {
 	struct backend *backend = g->m->backend;
+	if (!b->ran) {
+		b->ran = 1;
+		compute(g);
+		return;
+	}
 	if (b->graph && backend_graph_run(backend, b->graph)) return;
 	backend_graph_close(backend, b->graph);
 	backend_graph_begin(backend);

@@ -27,6 +27,7 @@ struct flight { /* one group in generation */
 /* A decoding step of so many rows, recorded. */
 struct bucket {
 	int64_t rows;
+	int ran;                     /* once, kernel by kernel */
 	struct backend_graph *graph; /* NULL: not yet */
 };
 
