@@ -67,6 +67,7 @@ void model_get(const struct model *m, float *host)
 		m->ops->download(m->backend, host, m->weights, (size_t)m->params.floats * sizeof *host);
 		return;
 	}
+	memset(host, 0, (size_t)m->params.floats * sizeof *host); /* between parameters, as in an arena */
 	for (int i = 0; i < m->params.count; i++)
 		m->ops->download(m->backend, host + m->params.list[i].offset, model_vector(m, i), (size_t)m->params.list[i].size * sizeof *host);
 	adapter_merge(m, host);

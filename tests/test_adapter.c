@@ -108,8 +108,10 @@ static void test_sum_is_the_model(void **state)
 		struct backend *b = kit_backend(1);
 		struct model *base = kit_model(b, &s, 1), *m = kit_adapter(base, s.heads_kind, &c, 2), *sum = kit_model(b, &s, 3);
 		float x[ROWS], y[ROWS], z[ROWS], *host = malloc((size_t)m->params.floats * sizeof *host);
-		memset(host, 0, (size_t)m->params.floats * sizeof *host);
+		memset(host, 0x7f, (size_t)m->params.floats * sizeof *host);
 		model_get(m, host);
+		const struct param *bias = &m->params.list[m->params.score_bias];
+		for (int64_t k = bias->offset + bias->size; k < m->params.floats; k++) assert_true(host[k] == 0.0f); /* hashed with the rest */
 		model_put(sum, host);
 		logprobs(m, x), logprobs(sum, y), logprobs(base, z);
 		double far = 0;
