@@ -18,7 +18,7 @@ try:
     from transformers import PreTrainedTokenizerFast
 except ImportError:
     other = os.environ.get("TENFOLD_PYTHON")
-    if other and os.path.realpath(other) != os.path.realpath(sys.executable) and not os.environ.get("TENFOLD_PYTHON_USED"):
+    if other and not os.environ.get("TENFOLD_PYTHON_USED"):
         os.environ["TENFOLD_PYTHON_USED"] = "1"
         os.execv(other, [other] + sys.argv)
     print("skipped: the Python module transformers is not here (set TENFOLD_PYTHON to a Python that has it)")
