@@ -219,6 +219,65 @@ def disagreement():
         server.close()
 
 
+def adjudication():
+    """Several pairs of one prompt are settled, one after the other."""
+    server = Server([("Two", [item(0, 4, 80)], ["--set", "labels_each=2", "--set", "gold=0", "--set", "repeats=0", "--set", "other_design=0"])])
+    try:
+        for name, value in (("Ann", lambda l: l), ("Ben", lambda l: chr(200 - ord(l)))):
+            sit(server.person(name), 1, choose=lambda ask: rank_by_letter(ask, value))
+        owner = server.as_owner()
+        pairs = owner.ok("GET", "/api/owner/campaigns/1/disagreements")["pairs"]
+        expect("several pairs", len(pairs) > 2, True)
+        for p in pairs[:2]:
+            owner.ok("POST", "/api/owner/campaigns/1/adjudicate", {"item": p["item"], "a": p["a"], "b": p["b"]})
+        asked, _ = sit(owner, 1)
+        expect("both are asked", [q["kind"] for q in asked], ["duel", "duel"])
+        owner.ok("POST", "/api/owner/campaigns/1/adjudicate", {"item": pairs[2]["item"], "a": pairs[2]["a"], "b": pairs[2]["b"]})
+        expect("and one later", len(sit(owner, 1)[0]), 1)
+        expect("three are settled", len(owner.ok("GET", "/api/owner/campaigns/1/disagreements")["pairs"]), len(pairs) - 3)
+        for a, b in ((0, 0), (0, 9), (-1, 2), (0, 70)):
+            expect("settle %d and %d" % (a, b), owner.ask("POST", "/api/owner/campaigns/1/adjudicate", {"item": pairs[0]["item"], "a": a, "b": b}).status, 400)
+    finally:
+        server.close()
+
+
+def campaigns():
+    """Languages, the warning, what repeats and a limit on the answers do."""
+    items = [item(0, 2, 80, language="de"), item(1, 2, 80, language="en"), item(2, 2, 80)]
+    server = Server([("Tongues", items, ["--set", "gold=0", "--set", "repeats=0", "--set", "labels_each=3", "--set", "overlap=0", "--warning", "Some are rude."]),
+                     ("Full", [item(i, 2, 80) for i in range(4)], ["--set", "gold=0", "--set", "repeats=0", "--set", "max_labels=2", "--set", "labels_each=3"]),
+                     ("Again", [item(i, 2, 80) for i in range(30)], ["--set", "gold=0", "--set", "repeats=0.5", "--set", "seed=4"])])
+    number = lambda q: int(re.search(r"Question (\d+)", q["prompt"]).group(1))
+    try:
+        client = Client(server).login(server.invite("Dora", (1, 2, 3), languages="de, fr"))
+        first = client.ok("GET", "/api/campaigns/1/next")
+        expect("guidelines and the warning first", (first["state"], first["warning"]), ("guidelines", "Some are rude."))
+        for c in (1, 2, 3):
+            client.ok("POST", "/api/campaigns/%d/member" % c, {"accept": 1})
+        expect("her languages, and what has none", [number(q) for q in sit(client, 1)[0]], [0, 2])
+        client.ok("POST", "/api/campaigns/1/member", {"languages": "en"})
+        expect("another language", [number(q) for q in sit(client, 1)[0]], [1])
+        expect("full", (len(sit(client, 2)[0]), client.ok("GET", "/api/campaigns/2/next")["state"]), (2, "closed"))
+        emil = server.person("Emil", (2,))
+        expect("full for everybody", emil.ok("GET", "/api/campaigns/2/next")["state"], "closed")
+        people = {p["name"]: p["person"] for p in server.as_owner().ok("GET", "/api/owner/people")["people"]}
+        server.as_owner().ok("POST", "/api/owner/people/%d/exclude" % people["Dora"], {})
+        expect("whose answers do not count makes room", emil.ok("GET", "/api/campaigns/2/next")["state"], "ask")
+        server.as_owner().ok("POST", "/api/owner/people/%d/include" % people["Dora"], {})
+        expect("and takes it again", emil.ok("GET", "/api/campaigns/2/history")["labels"], [])
+        finn = server.person("Finn", (3,))
+        asked, _ = sit(finn, 3)
+        seen, swapped = {}, 0
+        for q in asked:
+            if number(q) in seen:
+                swapped += q["shown"] == seen[number(q)][::-1]
+            seen.setdefault(number(q), q["shown"])
+        expect("repeats are the other way round", (len(asked) - 30 == swapped, swapped > 3), (True, True))
+        expect("history", len(finn.ok("GET", "/api/campaigns/3/history")["labels"]), len(asked))
+    finally:
+        server.close()
+
+
 def stop_rule():
     """A campaign that asks for little accuracy closes by itself; opened again, it stays open."""
     server = Server([("Stop", [item(i) for i in range(4)], ["--set", "stop=1", "--set", "accuracy=0.55", "--set", "gold=0", "--set", "repeats=0", "--set", "labels_each=3"])])
@@ -444,6 +503,8 @@ finally:
     server.close()
 sittings()
 disagreement()
+adjudication()
+campaigns()
 stop_rule()
 killed()
 killed_within()

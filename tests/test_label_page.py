@@ -146,16 +146,18 @@ def keyboard(b, server):
     first = text_of(b)
     all_seen(b)
     press(b, keys_for(b) + Keys.ENTER)
-    settled(b, first)
+    # the count is drawn with the next question: not before may the next key be pressed
+    arrived = lambda n: wait(b, "the question after %d answers" % n, "document.querySelector('#count')?.textContent.includes('· %d answer')" % n)
+    arrived(1)
     expect("one label", labels(server) - before, 1)
     press(b, "u")
+    arrived(0)
     wait(b, "the first one again", "%s === (document.querySelectorAll('.card .text')[0]?.textContent)" % json.dumps(first.split("|")[3]))
     expect("taken back", labels(server) - before, 0)
-    for key, outcome in (("t", "tie"), ("b", "all bad"), ("s", "skipped"), ("c", "cannot rank")):
-        now = text_of(b)
+    for n, (key, outcome) in enumerate((("t", "tie"), ("b", "all bad"), ("s", "skipped"), ("c", "cannot rank"))):
         all_seen(b)
         press(b, key + (Keys.ENTER if key == "t" and kind(b) == "duel" else ""))
-        settled(b, now)
+        arrived(n + 1)
     now = text_of(b)
     press(b, "f")
     wait(b, "flag", "document.querySelector('#flag[open]')")
@@ -313,7 +315,8 @@ def owners_page(b, server):
     no_errors(b, "owner's page")
 
 
-OPTIONS = ["--set", "other_design=0", "--set", "gold=0", "--set", "repeats=0", "--set", "seed=5", "--set", "labels_each=20", "--set", "quads=2", "--set", "duels=2", "--set", "duels_alone=2",
+# uniform=1: what is asked does not depend on how far the server trusts people by then
+OPTIONS = ["--set", "other_design=0", "--set", "gold=0", "--set", "repeats=0", "--set", "seed=5", "--set", "labels_each=20", "--set", "quads=2", "--set", "duels=2", "--set", "duels_alone=2", "--set", "uniform=1",
            "--warning", "Some answers are rude."]
 server = Server([("Keys and cats", [item(0, 6, 80), item(1, 4, 20), item(2, 3, 300)], OPTIONS)])
 b = browser()

@@ -327,17 +327,31 @@ int flow_expected_share(struct labels *l, int64_t campaign, int64_t person, cons
 	return rc;
 }
 
+/* The person's adjudication of the item, made or opened again, and how many questions it has. */
+static int adjudication(struct labels *l, int64_t item, int64_t person, int64_t *assignment, int64_t *asked, struct err *e)
+{
+	char sql[160];
+	int rc;
+	snprintf(sql, sizeof sql, "SELECT assignment FROM assignments WHERE item = %lld AND person = %lld AND kind = 'adjudication'", (long long)item, (long long)person);
+	TRY(labels_count(l, sql, assignment, e));
+	if (*assignment) TRY(labels_assignment_done(l, *assignment, 0, e));
+	else TRY(labels_assign(l, item, person, "adjudication", assignment, e));
+	snprintf(sql, sizeof sql, "SELECT count(*) FROM asks WHERE assignment = %lld", (long long)*assignment);
+	rc = labels_count(l, sql, asked, e);
+out:
+	return rc;
+}
+
 int flow_adjudicate(struct labels *l, int64_t item, int64_t person, int a, int b, struct err *e)
 {
-	struct labels_assignment s;
-	int rc = labels_begin(l, e);
-	if (rc < 0) return rc;
-	rc = assign(l, item, person, "adjudication", &s, e);
 	struct labels_ask ask = {.item = item, .person = person, .kind = LABELS_DUEL, .design = "adjudication", .arm = "chosen", .probability = 1, .count = 2,
 		.shown = {(uint8_t)a, (uint8_t)b}};
-	if (rc > 0) {
-		ask.assignment = s.assignment;
-		rc = labels_ask_put(l, &ask, e);
-	}
-	return labels_end(l, rc < 0 ? rc : 0, e);
+	int64_t asked = 0;
+	if (a < 0 || b < 0 || a >= GROUP_MAX || b >= GROUP_MAX || a == b) return err_set(e, ERR_RANGE, "candidates %d and %d are not two of a prompt", a, b);
+	int rc = labels_begin(l, e);
+	if (rc < 0) return rc;
+	rc = adjudication(l, item, person, &ask.assignment, &asked, e);
+	ask.place = (uint32_t)asked;
+	if (rc == 0) rc = labels_ask_put(l, &ask, e);
+	return labels_end(l, rc, e);
 }

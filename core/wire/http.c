@@ -5,7 +5,8 @@
  * runs on one of them. A refusal that can be given before the body is read closes
  * the connection: the rest of the body is never taken in. Bodies in chunks are
  * refused (browsers never send them for what these pages post), so the length is
- * known, and checked, before the first byte is stored. */
+ * known, and checked, before the first byte is stored. Who connects and says nothing
+ * is cut off after SILENT_SECONDS; who has asked for something may idle longer. */
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "core/wire/http_internal.h"
@@ -20,7 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BODY_LIMIT = 256 << 10, HEADER_MEMORY = 32 << 10, STARTING_ROOM = 4096 };
+enum { BODY_LIMIT = 256 << 10, HEADER_MEMORY = 32 << 10, STARTING_ROOM = 4096, SILENT_SECONDS = 3 };
 
 uint16_t http_port(const struct http *h) { return h->port; }
 const char *http_url(const struct http *h) { return h->url; }
@@ -220,10 +221,11 @@ static int check_request(struct http *h, struct http_exchange *x, struct http_re
 
 static void *on_target(void *cls, const char *target, struct MHD_Connection *c)
 {
-	(void)cls;
+	const struct http *h = cls;
 	struct http_exchange *x = calloc(1, sizeof *x);
 	if (!x) return NULL;
 	x->connection = c;
+	MHD_set_connection_option(c, MHD_CONNECTION_OPTION_TIMEOUT, h->idle);
 	for (const unsigned char *p = (const unsigned char *)target; *p; p++) x->raw_bad |= *p < 0x21 || *p > 0x7e;
 	x->raw_bad |= *target != '/' || strstr(target, "%00") != NULL;
 	return x;
@@ -401,11 +403,12 @@ static int start(struct http *h, int fd, struct err *e)
 	if (h->o.certificate) flags |= MHD_USE_TLS;
 	else tls[0].option = MHD_OPTION_END;
 	h->starter = pthread_self();
+	h->idle = (unsigned)(h->o.idle_seconds > 0 ? h->o.idle_seconds + 0.5 : 20);
 	h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, h, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, h, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_THREAD_POOL_SIZE,
 		(unsigned)(h->o.threads > 0 ? h->o.threads : 4), MHD_OPTION_CONNECTION_LIMIT, (unsigned)(h->o.connections > 0 ? h->o.connections : 256),
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
-		(unsigned)(h->o.idle_seconds > 0 ? h->o.idle_seconds + 0.5 : 20), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+		h->idle < SILENT_SECONDS ? h->idle : (unsigned)SILENT_SECONDS, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
 	if (h->daemon) return 0;
 	close(fd);
 	return err_set(e, ERR_NET, "the server does not start on %s%s%s", h->url, h->o.certificate ? ": web.certificate and web.private_key must be PEM files that belong together" : "", h->why);

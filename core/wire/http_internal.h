@@ -22,6 +22,7 @@ struct http_stream {
 
 struct http {
 	struct MHD_Daemon *daemon;
+	unsigned idle; /* seconds that a connection may rest between requests */
 	pthread_t starter;
 	char why[160]; /* what libmicrohttpd said last to the thread that started it */
 	struct http_options o;
