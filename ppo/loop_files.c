@@ -111,12 +111,12 @@ static int save_lagging(struct loop *l, const char *folder, struct err *e)
 	return 0;
 }
 
-/* The checkpoint's row. One between the configured ones is made by a stop: nothing the record should depend on. */
+/* The checkpoint's row. One between the configured ones, or before the first step, is made by a stop: nothing the record should depend on. */
 static int record_checkpoint(struct loop *l, const char *hash, struct err *e)
 {
 	int64_t step = l->o->learner->step;
 	char relative[64];
-	if (step % l->o->config->ppo.checkpoint_every && step != l->o->config->ppo.steps) return 0;
+	if (step != l->o->config->ppo.steps && (step == 0 || step % l->o->config->ppo.checkpoint_every)) return 0;
 	snprintf(relative, sizeof relative, "%s/step-%08lld", PLACE, (long long)step);
 	return store_put_checkpoint(l->o->store, (uint64_t)step, (uint64_t)step, relative, hash, e);
 }
