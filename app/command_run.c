@@ -219,11 +219,10 @@ static int prepare_folder(struct run *r, struct err *e)
 	int rc = 0;
 	snprintf(r->config, sizeof r->config, "%.*s/config.yaml", PATH_MAX - 32, r->folder);
 	snprintf(path, sizeof path, "%.*s/run.db", PATH_MAX - 32, r->folder);
-	int exists = fs_exists(path);
-	if (exists && !r->resume)
+	if (fs_exists(path) && !r->resume)
 		TRY(err_set(e, ERR_STATE, "%s holds a run already: --resume goes on with it, another --out starts a new one", r->folder));
 	TRY(fs_mkdirs(r->folder, e));
-	if (!exists) TRY(run_config_write(&r->now, r->folder, e));
+	TRY(run_config_keep(&r->now, r->folder, e));
 	TRY(run_config_each_change(&r->now, r->folder, add_set, r, e));
 out:
 	return rc;

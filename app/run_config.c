@@ -13,30 +13,35 @@ static int path_of(const char *folder, char out[PATH_MAX], struct err *e)
 	return err_set(e, ERR_RANGE, "path too long: %s/config.yaml", folder);
 }
 
-/* Keys that may change between a run and its resumption: they decide who computes, not what. Which labels were used is in
- * the record, with their digest. */
-static int free_key(const char *name)
+int run_config_arrangement(const char *key)
 {
 	static const char *const names[] = {"run.name", "run.workers", "run.services", "run.threads", "run.isa", "run.device", "run.keep_checkpoints",
-					    "run.stages", "run.recompute", "fit.labels", "fit.campaign", "fit.criterion", "fit.labels_event",
-					    "ppo.micro_batch", "rollout.batch_groups", "rollout.lease_seconds", "rollout.fetch_weights", "reward.timeout_seconds",
-					    "reward.retries", "reward.backoff_max_seconds", "reward.batch_groups"};
+					    "run.recompute", "ppo.micro_batch", "rollout.batch_groups", "rollout.lease_seconds", "rollout.fetch_weights",
+					    "reward.timeout_seconds", "reward.retries", "reward.backoff_max_seconds", "reward.batch_groups"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (!strcmp(names[i], name)) return 1;
-	return !strncmp(name, "net.", 4) || !strncmp(name, "web.", 4);
+		if (!strcmp(names[i], key)) return 1;
+	return !strncmp(key, "net.", 4) || !strncmp(key, "web.", 4);
 }
 
-int run_config_write(const struct config *c, const char *folder, struct err *e)
+/* What may change between a run and its resumption: arrangements, further stages, and which labels are looked at, for those that
+ * were used are in the record with their digest. */
+static int free_key(const char *key)
 {
-	char path[PATH_MAX], *text = NULL;
+	static const char *const names[] = {"run.stages", "fit.labels", "fit.campaign", "fit.criterion", "fit.labels_event"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strcmp(names[i], key)) return 1;
+	return run_config_arrangement(key);
+}
+
+static int write_to(const struct config *c, const char *path, struct err *e)
+{
+	char *text = NULL;
 	size_t bytes = 0;
-	int rc = path_of(folder, path, e);
-	if (rc < 0) return rc;
 	FILE *f = open_memstream(&text, &bytes);
 	CHECK(f, "out of memory for the configuration");
 	config_write(c, f);
 	fclose(f);
-	rc = fs_write_atomic(path, text, bytes, e);
+	int rc = fs_write_atomic(path, text, bytes, e);
 	free(text);
 	return rc;
 }
@@ -76,7 +81,11 @@ static int refuse(void *ctx, const char *name, const char *was, const char *is)
 		       was, is);
 }
 
-int run_config_same(const struct config *c, const char *folder, struct err *e)
+int run_config_keep(const struct config *c, const char *folder, struct err *e)
 {
+	char path[PATH_MAX];
+	int rc = path_of(folder, path, e);
+	if (rc < 0) return rc;
+	if (!fs_exists(path)) return write_to(c, path, e);
 	return run_config_each_change(c, folder, refuse, &(struct refusal){folder, e}, e);
 }

@@ -7,12 +7,12 @@
 #include "core/base/config.h"
 #include "core/base/err.h"
 
-/* Writes FOLDER/config.yaml, whole or not at all. */
-int run_config_write(const struct config *c, const char *folder, struct err *e);
+/* 1 for a key that decides only who computes and what it is called, never what comes out (docs/exactness.md). */
+int run_config_arrangement(const char *key);
 
-/* Refuses (ERR_MISMATCH) a resumption whose configuration would give other results than FOLDER/config.yaml; names the first
- * such key. Keys that decide only who computes may differ. */
-int run_config_same(const struct config *c, const char *folder, struct err *e);
+/* Writes FOLDER/config.yaml, whole or not at all, where there is none. One that is there stays: ERR_MISMATCH, naming the first such
+ * key, when the configuration would give other results than it. */
+int run_config_keep(const struct config *c, const char *folder, struct err *e);
 
 /* Calls `differs` for each key in which `now` is not as FOLDER/config.yaml says, with both values as --set takes them, until it
  * answers something else than 0; returns its last answer, or a negative code. */

@@ -90,8 +90,7 @@ static int open_run(struct session *s, const struct session_options *o, struct e
 	TRY(session_path(s, "run.db", path, e));
 	s->resumed = fs_exists(path);
 	if (s->resumed && !o->resume) TRY(err_set(e, ERR_STATE, "%s holds a run already: --resume goes on with it, another --out starts a new one", s->folder));
-	if (s->resumed) TRY(run_config_same(&s->config, s->folder, e));
-	else TRY(run_config_write(&s->config, s->folder, e));
+	TRY(run_config_keep(&s->config, s->folder, e));
 	FAULT_POINT("session.before_database", "config.yaml is there, the database not opened");
 	TRY(store_open(&s->store, path, &(struct store_options){.writer = 1, .stage = o->stage}, e));
 	FAULT_POINT("session.before_run", "the database is open, the run's row not put");

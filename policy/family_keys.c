@@ -84,7 +84,7 @@ static const char *const qwen3_moe_ignored[] = {"max_window_layers", "mlp_only_l
 static const struct key deepseek[] = {
 	INT("vocab_size", vocab, "102400"), INT("hidden_size", width, "4096"), INT("intermediate_size", dense_width, "11008"),
 	INT("moe_intermediate_size", expert_width, "1407"), INT("num_hidden_layers", layers, "30"), INT("num_attention_heads", heads, "32"),
-	OPTIONAL("num_key_value_heads", kv_heads, "null"), OPTIONAL("n_shared_experts", shared_experts, "null"), OPTIONAL("n_routed_experts", experts, "null"),
+	OPTIONAL("num_key_value_heads", kv_heads, "32"), OPTIONAL("n_shared_experts", shared_experts, "null"), OPTIONAL("n_routed_experts", experts, "null"),
 	OPTIONAL("num_experts_per_tok", chosen, "null"), MUST("moe_layer_freq", "1"), INT("first_k_dense_replace", dense_layers, "0"),
 	FLAG("norm_topk_prob", router_normalize, "false"), MUST("scoring_func", "\"softmax\""), MUST("hidden_act", "\"silu\""),
 	INT("max_position_embeddings", max_positions, "2048"), REAL("initializer_range", init_std, "0.02"), REAL("rms_norm_eps", norm_eps, "1e-6"),

@@ -184,7 +184,7 @@ static int32_t compose_pair(int32_t first, int32_t second)
 	int32_t pair[2] = { first, second };
 	int hangul = second >= 0x1161 && second <= 0x11C2;
 	if (!hangul && utf8proc_get_property(second)->comb_index == UINT16_MAX) return -1; /* never a second part */
-	if (is_inert(first) || is_inert(second)) return -1;
+	if (is_inert(first) || is_inert(second) || second == 0x11A7) return -1; /* one below the trailing consonants: libutf8proc takes it for one */
 	utf8proc_ssize_t n = utf8proc_normalize_utf32(pair, 2, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
 	return n == 1 && !is_inert(pair[0]) ? pair[0] : -1;
 }

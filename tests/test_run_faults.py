@@ -5,6 +5,7 @@ ctest timeout: 1500
 import os
 import shutil
 import signal
+import sqlite3
 import unittest
 
 import run_kit
@@ -115,6 +116,36 @@ class Faults(RunTest):
         self.check_exact(folder)
         self.assert_same(self.reference(), folder)
 
+    def test_a_configuration_that_is_in_the_folder_already(self):
+        """It is what a run there would be started with; another one is refused, and the file stays."""
+        folder, text = self.place("mine"), "# mine\n" + tenfold("config", CONFIG, "--set", "ppo.clip=0.3").out
+        os.makedirs(folder)
+        with open(os.path.join(folder, "config.yaml"), "w") as f:
+            f.write(text)
+        for command in (("run", CONFIG), ("sft", CONFIG)):
+            refused = tenfold(*command, "--out", folder)
+            self.assertEqual(refused.status, 4, refused.err)
+            self.assertIn("ppo.clip", refused.err)
+        with open(os.path.join(folder, "config.yaml")) as f:
+            self.assertEqual(f.read(), text)
+
+    def test_interrupt_before_the_first_step(self):
+        """What is saved then is no part of the record."""
+        for folder in self.tries("interrupt-first"):
+            with self.run_ppo(folder, **{"run.workers": 1}) as run:
+                self.wait_text(run, "workers at")
+                worker = self.hold(run, "worker-0")  # so that there is no first step
+                if not worker or self.metrics(folder):
+                    continue
+                self.wait_measured(run, folder)
+                self.interrupt(run, worker)
+                break
+        self.assertTrue(os.path.exists(os.path.join(folder, "checkpoints", "ppo", "step-00000000")))
+        self.assertEqual(self.metrics(folder), [])
+        done = tenfold("run", CONFIG, "--out", folder, "--resume", *self.ppo_arguments())
+        self.assertEqual(done.status, 0, done.err)
+        self.assert_same(self.reference(), folder)
+
     def test_interrupt_in_supervised_training(self):
         for folder in self.tries("interrupt-sft"):
             with self.start(folder, "run", "run", CONFIG) as run:
@@ -134,6 +165,19 @@ class Faults(RunTest):
                 f.write("ppo:\n  steps: no number\n")
             self.assertEqual(run.wait(), 0, run.text())
         self.assert_same(self.base, folder)
+
+    def wait_measured(self, run, folder):
+        """Until the learner has measured its start: what comes next is the first step."""
+        until = run_kit.time.monotonic() + run_kit.PATIENCE
+        while True:
+            db = sqlite3.connect("file:%s?mode=ro" % os.path.join(folder, "run.db"), uri=True)
+            try:
+                if db.execute("SELECT count(*) FROM evaluations WHERE stage = 'ppo'").fetchone()[0]:
+                    return
+            finally:
+                db.close()
+            self.assertLess(run_kit.time.monotonic(), until, run.text())
+            run_kit.time.sleep(0.05)
 
     def interrupt(self, run, held):
         """Ctrl-C on the run. The process that is held finds the signal that the run sends on when it goes on."""

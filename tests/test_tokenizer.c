@@ -324,9 +324,28 @@ static void test_refusals(void **state)
 	tokenizer_close(t);
 }
 
+/* Syllables are composed with trailing consonants, U+11A8 on; U+11A7 is none (Unicode 9, section 3.12). */
+static void test_nfc_of_hangul(void **state)
+{
+	(void)state;
+	static const char json[] = "{\"normalizer\":{\"type\":\"NFC\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"\\uac00\":0,\"\\u11a7\":1,\"\\uac01\":2},\"merges\":[]}}";
+	struct tokenizer *t;
+	struct err e = { 0 };
+	must(fs_write_atomic("test_tokenizer_nfc.json", json, sizeof json - 1, &e), &e);
+	must(tokenizer_open(&t, "test_tokenizer_nfc.json", &e), &e);
+	unlink("test_tokenizer_nfc.json");
+	int32_t id[4];
+	assert_int_equal(tokenizer_encode(t, "\xea\xb0\x80\xe1\x86\xa7", 6, id, 4, &e), 2);
+	assert_true(id[0] == 0 && id[1] == 1);
+	assert_int_equal(tokenizer_encode(t, "\xea\xb0\x80\xe1\x86\xa8", 6, id, 4, &e), 1);
+	assert_int_equal(id[0], 2);
+	tokenizer_close(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_nfc_of_hangul),
 		cmocka_unit_test(test_reference_training), cmocka_unit_test(test_small_training), cmocka_unit_test(test_gpt2),
 		cmocka_unit_test(test_round_trips), cmocka_unit_test(test_merge_order), cmocka_unit_test(test_lossy),
 		cmocka_unit_test(test_refusals),

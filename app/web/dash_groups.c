@@ -140,8 +140,8 @@ out:
 	return rc;
 }
 
-/* ?run, stage, step, slot. rankings: [{source, version, ranks: {candidate: rank}}]. */
-static int on_group(void *ctx, const struct http_request *q, struct http_response *r, struct err *e)
+/* Answers with what `row` makes of the group that is asked for; rankings: with those of its step. */
+static int reply_group(void *ctx, const struct http_request *q, struct http_response *r, int (*row)(void *ctx, const struct group *g), int rankings, struct err *e)
 {
 	struct run_folder run = {0};
 	struct reading a = {.config = malloc(sizeof *a.config), .run = &run, .e = e};
@@ -150,14 +150,20 @@ static int on_group(void *ctx, const struct http_request *q, struct http_respons
 	TRY(a.config ? where(&a, q, &step, e) : report_memory(e));
 	TRY(dash_open(ctx, q, &run, e));
 	TRY(store_get_run(run.store, on_config, &a, e));
-	TRY(store_get_group(run.store, dash_stage(q), (uint64_t)step, a.slot, on_group_row, &a, e));
-	TRY(store_each_comparison(run.store, dash_stage(q), (uint64_t)step, NULL, on_ranking, &a, e));
+	TRY(store_get_group(run.store, dash_stage(q), (uint64_t)step, a.slot, row, &a, e));
+	if (rankings) TRY(store_each_comparison(run.store, dash_stage(q), (uint64_t)step, NULL, on_ranking, &a, e));
 	http_reply_json(r, 200, json_incref(a.out));
 out:
 	json_decref(a.out);
 	free(a.config);
 	run_folder_close(&run);
 	return rc;
+}
+
+/* ?run, stage, step, slot. rankings: [{source, version, ranks: {candidate: rank}}]. */
+static int on_group(void *ctx, const struct http_request *q, struct http_response *r, struct err *e)
+{
+	return reply_group(ctx, q, r, on_group_row, 1, e);
 }
 
 /* ---- the tokens of a candidate ---- */
@@ -214,20 +220,7 @@ static int on_token_row(void *ctx, const struct group *g)
  * experts: [tokens · layers · experts_per_token]}. */
 static int on_tokens(void *ctx, const struct http_request *q, struct http_response *r, struct err *e)
 {
-	struct run_folder run = {0};
-	struct reading a = {.config = malloc(sizeof *a.config), .run = &run, .e = e};
-	int64_t step;
-	int rc;
-	TRY(a.config ? where(&a, q, &step, e) : report_memory(e));
-	TRY(dash_open(ctx, q, &run, e));
-	TRY(store_get_run(run.store, on_config, &a, e));
-	TRY(store_get_group(run.store, dash_stage(q), (uint64_t)step, a.slot, on_token_row, &a, e));
-	http_reply_json(r, 200, json_incref(a.out));
-out:
-	json_decref(a.out);
-	free(a.config);
-	run_folder_close(&run);
-	return rc;
+	return reply_group(ctx, q, r, on_token_row, 0, e);
 }
 
 /* ---- search ---- */

@@ -3,6 +3,7 @@
 
 #include "app/report.h"
 #include "app/report_parts.h"
+#include "app/run_config.h"
 #include "core/base/config.h"
 #include "core/base/fs.h"
 #include "core/base/lock.h"
@@ -178,7 +179,7 @@ static double changed_at(const char *folder)
 
 static void put_state(json_t *run, const char *folder, const json_t *summary, const struct config *c)
 {
-	struct lock_owner owner;
+	struct lock_owner owner = {0};
 	struct err e;
 	char why[512] = "";
 	const char *state = "stopped";
@@ -198,17 +199,7 @@ static void put_state(json_t *run, const char *folder, const json_t *summary, co
 
 /* ---- one row of the list ---- */
 
-/* Runs that differ in these alone are one experiment: who computes, what it is called, and the seeds. */
-static int apart(const char *key)
-{
-	static const char *const names[] = {"run.name", "run.seed", "run.workers", "run.services", "run.threads", "run.isa", "run.device", "run.keep_checkpoints",
-		"run.recompute", "ppo.micro_batch", "rollout.batch_groups", "rollout.lease_seconds", "rollout.fetch_weights", "reward.timeout_seconds", "reward.retries",
-		"reward.backoff_max_seconds", "reward.batch_groups"};
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (!strcmp(key, names[i])) return 0;
-	return strncmp(key, "net.", 4) && strncmp(key, "web.", 4);
-}
-
+/* Runs that differ in the seed and in who computes are one experiment. */
 static void put_group(json_t *run, const struct config *c)
 {
 	struct hash_stream *h = hash_stream_open();
@@ -216,7 +207,7 @@ static void put_group(json_t *run, const struct config *c)
 	size_t n;
 	const struct config_key *k = config_keys(&n);
 	for (size_t i = 0; i < n; i++) {
-		if (!apart(k[i].name)) continue;
+		if (run_config_arrangement(k[i].name) || !strcmp(k[i].name, "run.seed")) continue;
 		config_value(c, &k[i], value, sizeof value);
 		hash_stream_add(h, value, strlen(value) + 1);
 	}
