@@ -288,6 +288,33 @@ static void test_idle(void **state)
 	for (int i = 0; i < IDLE; i++) close(fd[i]);
 }
 
+/* A browser connects ahead of what it asks: where few are silent, none of them is cut off. Where many are, those that come
+ * after them are. */
+static void test_silent(void **state)
+{
+	(void)state;
+	enum { FEW = 16, IDLE = 40 };
+	struct world *w = calloc(1, sizeof *w);
+	struct http_options o = {.connections = 4 * FEW, .idle_seconds = 30};
+	int fd[IDLE];
+	char byte;
+	open_with(w, &o);
+	for (int i = 0; i < IDLE; i++) {
+		fd[i] = kit_connect(w->port);
+		usleep(2000); /* accepted in this order */
+	}
+	sleep(5);
+	assert_int_equal(recv(fd[0], &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(recv(fd[IDLE - 1], &byte, 1, MSG_DONTWAIT), 0);
+	static const char request[] = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n";
+	kit_write(fd[0], request, sizeof request - 1);
+	kit_read(fd[0], &w->a, "\r\n\r\n");
+	assert_true(w->a.status > 0);
+	for (int i = 0; i < IDLE; i++) close(fd[i]);
+	http_close(w->h);
+	free(w);
+}
+
 static void test_public(void **state)
 {
 	(void)state;
@@ -320,7 +347,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_routes, setup, teardown),  cmocka_unit_test_setup_teardown(test_malformed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_foreign, setup, teardown), cmocka_unit_test_setup_teardown(test_sessions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_streams, setup, teardown), cmocka_unit_test_setup_teardown(test_idle, setup, teardown),
-		cmocka_unit_test(test_public),
+		cmocka_unit_test(test_silent), cmocka_unit_test(test_public),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,8 +5,9 @@
  * runs on one of them. A refusal that can be given before the body is read closes
  * the connection: the rest of the body is never taken in. Bodies in chunks are
  * refused (browsers never send them for what these pages post), so the length is
- * known, and checked, before the first byte is stored. Who connects and says nothing
- * is cut off after SILENT_SECONDS; who has asked for something may idle longer. */
+ * known, and checked, before the first byte is stored. Where many have connected
+ * and said nothing, further ones are cut off after SILENT_SECONDS; a few may rest,
+ * for browsers connect ahead of what they will ask. */
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "core/wire/http_internal.h"
@@ -219,9 +220,41 @@ static int check_request(struct http *h, struct http_exchange *x, struct http_re
 
 /* ---- libmicrohttpd's side ---- */
 
+static int connections(const struct http *h) { return h->o.connections > 0 ? h->o.connections : 256; }
+
+/* A connection's own word: 1 until it has asked for something. */
+static int *silence(struct MHD_Connection *c)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	return info ? info->socket_context : NULL;
+}
+
+static void has_spoken(struct http *h, int *silent)
+{
+	if (!silent || !*silent) return;
+	*silent = 0;
+	atomic_fetch_sub(&h->silent, 1);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *c, void **context, enum MHD_ConnectionNotificationCode code)
+{
+	struct http *h = cls;
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		int *silent = malloc(sizeof *silent);
+		if (silent) *silent = 1;
+		*context = silent;
+		int before = silent ? atomic_fetch_add(&h->silent, 1) : connections(h);
+		if (before >= connections(h) / 4 && h->idle > SILENT_SECONDS) MHD_set_connection_option(c, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)SILENT_SECONDS);
+		return;
+	}
+	has_spoken(h, *context);
+	free(*context);
+}
+
 static void *on_target(void *cls, const char *target, struct MHD_Connection *c)
 {
-	const struct http *h = cls;
+	struct http *h = cls;
+	has_spoken(h, silence(c));
 	struct http_exchange *x = calloc(1, sizeof *x);
 	if (!x) return NULL;
 	x->connection = c;
@@ -406,9 +439,9 @@ static int start(struct http *h, int fd, struct err *e)
 	h->idle = (unsigned)(h->o.idle_seconds > 0 ? h->o.idle_seconds + 0.5 : 20);
 	h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, h, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, h, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_THREAD_POOL_SIZE,
-		(unsigned)(h->o.threads > 0 ? h->o.threads : 4), MHD_OPTION_CONNECTION_LIMIT, (unsigned)(h->o.connections > 0 ? h->o.connections : 256),
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
-		h->idle < SILENT_SECONDS ? h->idle : (unsigned)SILENT_SECONDS, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+		(unsigned)(h->o.threads > 0 ? h->o.threads : 4), MHD_OPTION_CONNECTION_LIMIT, (unsigned)connections(h),
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT, h->idle,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
 	if (h->daemon) return 0;
 	close(fd);
 	return err_set(e, ERR_NET, "the server does not start on %s%s%s", h->url, h->o.certificate ? ": web.certificate and web.private_key must be PEM files that belong together" : "", h->why);

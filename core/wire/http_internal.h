@@ -6,6 +6,7 @@
 
 #include <microhttpd.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum { HTTP_HEADERS_MAX = 8, HTTP_COOKIE = 256, HTTP_STREAM_LIMIT = 256 << 10 };
 
@@ -22,7 +23,8 @@ struct http_stream {
 
 struct http {
 	struct MHD_Daemon *daemon;
-	unsigned idle; /* seconds that a connection may rest between requests */
+	unsigned idle; /* seconds that a connection may rest */
+	atomic_int silent; /* connections that have not asked for anything yet */
 	pthread_t starter;
 	char why[160]; /* what libmicrohttpd said last to the thread that started it */
 	struct http_options o;
