@@ -1,11 +1,15 @@
 """What the tests of the pages in a browser share: waiting, keys, axe-core, what hostile output looks like. Failures are collected,
 and `finished` ends with them.
 
-SHOTS: the folder for screenshots, the program's argument. Without axe-core (package axe-selenium-python, or AXE_CORE: the path of
-axe.min.js) own checks of names, roles and contrast take its place, and that is said.
+SHOTS: the folder for screenshots, the program's argument. axe-core is the axe.min.js of a Python package that ships it (scripts/deps
+--test fetches one into build/python; else axe_playwright_python, axe_core_python or axe_selenium_python of this Python or of
+$TENFOLD_PYTHON), or AXE_CORE names the file. Without it own checks of names, roles and contrast take its place, and that is said.
 """
+import glob
 import os
+import subprocess
 import sys
+import sysconfig
 import time
 
 try:
@@ -29,12 +33,19 @@ def expect(what, got, wanted):
 
 
 def axe_source():
-    try:
-        import axe_selenium_python
-        path = os.path.join(os.path.dirname(axe_selenium_python.__file__), "node_modules", "axe-core", "axe.min.js")
-    except ImportError:
-        path = os.environ.get("AXE_CORE", "")
-    return open(path, encoding="utf-8").read() if os.path.exists(path) else None
+    other = os.environ.get("TENFOLD_PYTHON")
+    ask = [other, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"] if other else None
+    folders = [os.path.join(os.environ.get("TENFOLD_SOURCE", "."), "build", "python"), sysconfig.get_path("purelib"), "/usr/lib/python3/dist-packages",
+               subprocess.run(ask, capture_output=True, text=True).stdout.strip() if ask else ""]
+    found = [os.environ.get("AXE_CORE", "")]
+    for folder in folders:
+        for place in ("axe_playwright_python", "axe_core_python", os.path.join("axe_selenium_python", "node_modules", "axe-core")):
+            found += glob.glob(os.path.join(folder, place, "axe.min.js"))
+    for path in found:
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8") as f:
+                return f.read()
+    return None
 
 
 AXE = axe_source()
@@ -64,9 +75,15 @@ def accessible(b, what):
     if not AXE:
         expect("own checks of " + what, b.execute_script(OWN), [])
         return
-    b.execute_script(AXE)
+    expect("axe-core on " + what, violations(b), [])
+
+
+def violations(b):
+    """What axe-core finds on the page as it is shown now: rules with the elements that break them."""
+    if not b.execute_script("return Boolean(window.axe)"):
+        b.execute_script(AXE)
     result = b.execute_async_script("const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then((r) => done(r.violations), (e) => done([{id: String(e), nodes: []}]))")
-    expect("axe-core on " + what, [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in result], [])
+    return [(v["id"], [n["html"][:160] for n in v["nodes"]][:3]) for v in result]
 
 
 def shot(b, name):

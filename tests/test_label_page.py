@@ -1,7 +1,7 @@
 """The labelling page in headless Chromium over the real server: a sitting by mouse, one by keyboard alone, one on a phone, a reload
 and a lost connection in the middle, two people at once, hostile model output, axe-core. With a folder as argument the screenshots
-are kept there. Exit status 77 where selenium or a browser is missing; without axe-core (package axe-selenium-python) own checks of
-names, roles and contrast take its place, and that is said.
+are kept there. Exit status 77 where selenium or a browser is missing; without axe-core (tests/page_kit.py) own checks of names, roles
+and contrast take its place, and that is said.
 
 ctest timeout: 300
 """

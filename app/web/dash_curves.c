@@ -123,44 +123,46 @@ out:
 
 struct load {
 	json_t *steps, *rows;
-	int64_t count, at; /* steps there are; place of the one that is read */
-	long layers, expert;
+	const char *stage;
+	int64_t last, step, layer; /* newest step with metrics; the one that is read */
+	long layers;
+	int begun;                 /* it has a value of that layer */
 	struct err *e;
 };
 
-/* load/LAYER/EXPERT; 0: it is not that. */
-static int parse(const char *name, long *layer, long *expert)
-{
-	unsigned l, x;
-	if (sscanf(name, "load/%u/%u", &l, &x) != 2 || l >= EXPERTS_MAX || x >= EXPERTS_MAX) return 0;
-	*layer = l;
-	*expert = x;
-	return 1;
-}
-
-static int on_layer(void *ctx, const struct store_metric *m)
+static int find_last(void *ctx, const struct store_stage *r)
 {
 	struct load *a = ctx;
-	long layer, expert;
-	if (!parse(m->name, &layer, &expert)) return 0;
-	if (layer >= a->layers) a->layers = layer + 1;
-	if (layer == 0) a->count++;
+	if (!strcmp(r->stage, a->stage)) a->last = r->last_metric;
 	return 0;
 }
 
-/* By name, then step. Of long runs every so many steps, the newest always. */
+/* By step: what comes after the step ends the reading. */
 static int on_load(void *ctx, const struct store_metric *m)
 {
 	struct load *a = ctx;
-	long layer, expert, stride = (long)((a->count + LOAD_COLUMNS - 1) / LOAD_COLUMNS);
-	if (!parse(m->name, &layer, &expert)) return 0;
-	a->at = expert == a->expert ? a->at + 1 : 0;
-	a->expert = expert;
-	if (stride > 1 && (a->count - 1 - a->at) % stride) return 0;
-	while ((long)json_array_size(a->rows) <= expert)
+	unsigned layer, expert;
+	if ((int64_t)m->step != a->step) return 1;
+	if (sscanf(m->name, "load/%u/%u", &layer, &expert) != 2 || layer >= EXPERTS_MAX || expert >= EXPERTS_MAX) return 0;
+	if ((long)layer >= a->layers) a->layers = (long)layer + 1;
+	if ((int64_t)layer != a->layer) return 0;
+	if (!a->begun) json_array_append_new(a->steps, json_integer((json_int_t)a->step));
+	a->begun = 1;
+	while (json_array_size(a->rows) <= expert)
 		if (json_array_append_new(a->rows, json_array())) return report_memory(a->e);
-	if (expert == 0) json_array_append_new(a->steps, json_integer((json_int_t)m->step));
-	return json_array_append_new(json_array_get(a->rows, (size_t)expert), report_number(m->value)) ? report_memory(a->e) : 0;
+	return json_array_append_new(json_array_get(a->rows, expert), report_number(m->value)) ? report_memory(a->e) : 0;
+}
+
+/* Of long runs every so many steps, the newest always: a picture has no more columns, and the rest is not even read. */
+static int read_loads(struct store *s, struct load *a)
+{
+	int64_t stride = a->last / LOAD_COLUMNS + 1;
+	for (a->step = a->last % stride; a->step <= a->last; a->step += stride) {
+		a->begun = 0;
+		int rc = store_each_step_metric(s, a->stage, (uint64_t)a->step, on_load, a, a->e);
+		if (rc < 0) return rc;
+	}
+	return 0;
 }
 
 /* ?run, stage, layer: {layers, steps, rows: [experts][steps]}, relative to an even share. No rows: none is recorded. */
@@ -168,15 +170,12 @@ static int on_experts(void *ctx, const struct http_request *q, struct http_respo
 {
 	struct web *w = ctx;
 	struct run_folder run = {0};
-	struct load a = {.steps = json_array(), .rows = json_array(), .expert = -1, .e = e};
-	char glob[40];
-	int64_t layer;
+	struct load a = {.steps = json_array(), .rows = json_array(), .stage = dash_stage(q), .last = -1, .e = e};
 	int rc;
-	TRY(dash_number(q, "layer", 0, &layer, e));
+	TRY(dash_number(q, "layer", 0, &a.layer, e));
 	TRY(dash_open(w, q, &run, e));
-	TRY(store_each_metric(run.store, dash_stage(q), "load/*/0", on_layer, &a, e));
-	snprintf(glob, sizeof glob, "load/%lld/*", (long long)layer);
-	TRY(store_each_metric(run.store, dash_stage(q), glob, on_load, &a, e));
+	TRY(store_each_stage(run.store, find_last, &a, e));
+	TRY(read_loads(run.store, &a));
 	http_reply_json(r, 200, json_pack("{s:i,s:O,s:O}", "layers", (int)a.layers, "steps", a.steps, "rows", a.rows));
 out:
 	json_decref(a.steps);

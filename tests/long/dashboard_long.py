@@ -22,7 +22,7 @@ if done.status:
     sys.exit(done.err)
 with sqlite3.connect(os.path.join(folder, "long", "run.db")) as db:
     steps = db.execute("SELECT count(*) FROM steps WHERE stage='ppo'").fetchone()[0]
-    columns = {t: [r[1] for r in db.execute("PRAGMA table_info(%s)" % t)] for t in ("metrics", "steps", "groups", "candidates", "scores", "comparisons")}
+    columns = {t: [r[1] for r in db.execute("PRAGMA table_info(%s)" % t)] for t in ("metrics", "steps", "groups", "candidates", "scores", "comparisons", "reference_logprobs")}
     for table, names in columns.items():
         db.execute("CREATE TEMP TABLE kept_%s AS SELECT * FROM %s WHERE stage='ppo'" % (table, table))
         for k in range(1, (METRIC_STEPS if table == "metrics" else GROUP_STEPS) // steps):

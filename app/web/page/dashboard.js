@@ -57,12 +57,12 @@ const runsView = {
     const focus = document.activeElement?.id;
     this.into.replaceChildren(
       make("section", { class: "panel", "aria-labelledby": "runs-title" }, make("h2", { id: "runs-title" }, "Runs"),
-        rows.length ? make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Runs" }, make("table", {},
+        rows.length ? make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "Runs" }, make("table", {},
           heads("Overlay", "Run", "State", "Progress", "#Seed", "#Reward", "#Held-out pass rate", "Started", "Digest"), make("tbody", {}, ...rows)))
           : empty("No run in this folder yet. Start one with ", make("code", {}, "tenfold run configs/smoke.yaml --out DIR/NAME"), "; it appears here by itself."),
         rows.length ? make("p", {}, make("a", { id: "to-curves", href: app.address({ view: "curves", run: chosen }) }, "Curves of " + chosen.length + (chosen.length === 1 ? " run" : " runs"))) : null),
       make("section", { class: "panel", "aria-labelledby": "campaigns-title" }, make("h2", { id: "campaigns-title" }, "Campaigns"),
-        campaigns.length ? make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Campaigns" }, make("table", {},
+        campaigns.length ? make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "Campaigns" }, make("table", {},
           heads("Name", "State", "#Prompts", "#Answers", "#Accuracy so far", "Statistics"), make("tbody", {}, ...campaigns.map((c) => make("tr", {}, make("th", { scope: "row" }, c.name),
             make("td", {}, c.state), make("td", { class: "number" }, format(c.items)), make("td", { class: "number" }, format(c.labels)), make("td", { class: "number" }, percent(c.accuracy)),
             make("td", {}, make("a", { id: "labels-" + c.campaign, href: app.address({ view: "labels", campaign: c.campaign }) }, "Labels of " + c.name)))))))

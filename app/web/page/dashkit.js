@@ -19,9 +19,9 @@ export const swatch = (hex) => {
 export const interval = (v, form = percent) => (v.value === null || v.value === undefined ? "–" : form(v.value) +
   (v.low === null || v.low === undefined ? "" : " [" + form(v.low).replace(" %", "") + ", " + form(v.high).replace(" %", "") + "]"));
 
-export const heads = (...names) => make("thead", {}, make("tr", {}, ...names.map((n) => make("th", { scope: "col", class: n.startsWith("#") ? "number" : "" }, n.replace("#", "")))));
+export const heads = (...names) => make("thead", {}, make("tr", {}, ...names.map((n) => (n === "" ? make("td", {}) : make("th", { scope: "col", class: n.startsWith("#") ? "number" : "" }, n.replace("#", ""))))));
 // A table that scrolls sideways by itself where the window is narrow. A column's name with # in front: numbers.
-export const table = (label, names, rows) => make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": label },
+export const table = (label, names, rows) => make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": label },
   make("table", {}, heads(...names), make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((cell, k) =>
     (k === 0 ? make("th", { scope: "row" }, cell) : make("td", { class: names[k].startsWith("#") ? "number" : "" }, cell))))))));
 

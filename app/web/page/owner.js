@@ -101,13 +101,13 @@ async function load() {
   const [campaigns, people] = await Promise.all([call("GET", "/api/owner/campaigns"), call("GET", "/api/owner/people")]);
   main.replaceChildren(
     make("section", { class: "message full" }, make("h2", {}, "Campaigns"),
-      campaigns.campaigns.length ? make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Campaigns" }, make("table", {},
+      campaigns.campaigns.length ? make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "Campaigns" }, make("table", {},
         heads("Name", "State", "#Prompts", "#Answers", "#At most", "#Hours", "#Expected accuracy", "#Accuracy so far", "#Answers missing", "#Guidelines", "Actions"),
         make("tbody", {}, ...campaigns.campaigns.map(campaignRow)))) : make("p", {}, "None yet. Make one with: ", make("code", {}, "tenfold label new"))),
     make("section", { class: "message full" }, make("h2", {}, "People"),
       invitation ? make("div", { role: "status" }, make("p", {}, "The link of " + invitation.name + ", shown once:"), make("p", { class: "secret", id: "invitation" }, invitation.url)) : "",
       inviteForm(campaigns.campaigns),
-      people.people.length ? make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "People" }, make("table", {}, heads("Name", "State", "#Answers", "#Hours", "#Gold right", "#Trusted", "Actions"),
+      people.people.length ? make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "People" }, make("table", {}, heads("Name", "State", "#Answers", "#Hours", "#Gold right", "#Trusted", "Actions"),
         make("tbody", {}, ...people.people.map(personRow)))) : "",
       make("p", {}, make("a", { href: "/api/owner/hours.csv", download: "hours.csv" }, "Hours and counts (CSV)"))));
 }
