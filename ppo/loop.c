@@ -42,6 +42,21 @@ out:
 	return rc;
 }
 
+/* What the reference says of each token, beside what the policy said: the two make the KL term. */
+static int record_reference(struct loop *l, int64_t step, struct err *e)
+{
+	const struct ppo_batch *b = &l->o->learner->batch;
+	struct store_reference *r = arena_must(l->arena, (size_t)b->groups, sizeof *r);
+	for (int64_t g = 0; g < b->groups; g++) {
+		float *logprobs = arena_must(l->arena, (size_t)group_response_tokens(&b->group[g]) + 1, sizeof *logprobs);
+		size_t n = 0;
+		for (int64_t i = b->first[g * b->size]; i < b->first[(g + 1) * b->size]; i++)
+			if (b->chosen[i]) logprobs[n++] = b->ref[i];
+		r[g] = (struct store_reference){b->group[g].slot, logprobs, n};
+	}
+	return store_put_references(l->o->store, (uint64_t)step, r, (size_t)b->groups, e);
+}
+
 /* The update, and a row for each part of it that had to be left out. One that leaves a bad state ends the run before that
  * state is published or saved. */
 static int learn(struct loop *l, int64_t step, struct err *e)
@@ -112,6 +127,7 @@ static int step_once(struct loop *l, int64_t step, struct err *e)
 	t.recorded = fs_now();
 	TRY(behave(l, step, e));
 	TRY(learner_evaluate(learner, l->groups, o->config->ppo.prompts, l->arena, e));
+	TRY(record_reference(l, step, e));
 	learner_prepare(learner);
 	FAULT_POINT("loop.before_update", "a step is evaluated, nothing learned from it");
 	t.evaluated = fs_now();

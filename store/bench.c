@@ -46,12 +46,14 @@ static int step_put(struct store *s, uint64_t step, struct group *g, double *sec
 	char name[METRICS][16];
 	const char *names[METRICS];
 	double values[METRICS], began;
+	struct store_reference references[GROUPS];
 	int rc;
 	for (int i = 0; i < METRICS; i++) {
 		snprintf(name[i], sizeof name[i], "bench/%c", letters[i]);
 		names[i] = name[i];
 		values[i] = (double)step / (i + 3);
 	}
+	for (uint32_t slot = 0; slot < GROUPS; slot++) references[slot] = (struct store_reference){ slot, g->logprobs, CANDIDATES * RESPONSE };
 	began = fs_now();
 	TRY(store_step_begin(s, step, step, e));
 	for (uint32_t slot = 0; slot < GROUPS; slot++) {
@@ -60,6 +62,7 @@ static int step_put(struct store *s, uint64_t step, struct group *g, double *sec
 		TRY(store_put_group(s, g, e));
 	}
 	TRY(store_step_commit(s, e));
+	TRY(store_put_references(s, step, references, GROUPS, e));
 	TRY(store_put_metrics(s, step, names, values, METRICS, e));
 	*seconds = fs_now() - began;
 out:
@@ -104,7 +107,7 @@ int store_bench(const char *dir, struct store_bench *b, struct err *e)
 	TRY(steps_put(s, &g, &b->ms_replay, &ignored, e));
 	store_close(s);
 	s = NULL;
-	b->rows_per_step = 1 + GROUPS * (1 + CANDIDATES * (1 + TERMS) + 1) + METRICS + 1;
+	b->rows_per_step = 1 + GROUPS * (1 + CANDIDATES * (1 + TERMS) + 1 + 1) + METRICS + 1;
 	b->rows_per_second = b->rows_per_step / (b->ms_per_step / 1e3);
 	if (stat(path, &st) == 0) b->bytes_per_step = (double)st.st_size / STEPS;
 out:

@@ -15,7 +15,7 @@
 struct sqlite3;
 struct sqlite3_stmt;
 
-enum { STORE_VERSION = 1, STORE_APPLICATION = 0x546e4664 /* "TnFd" */, STORE_COLUMNS = 12, STORE_SQL = 1024 };
+enum { STORE_VERSION = 2, STORE_APPLICATION = 0x546e4664 /* "TnFd" */, STORE_COLUMNS = 12, STORE_SQL = 1024 };
 
 enum cell_kind { CELL_INT, CELL_REAL, CELL_TEXT, CELL_I32, CELL_F32, CELL_U16 }; /* the last three: blobs of elements */
 
@@ -28,8 +28,8 @@ struct column {
 };
 
 enum table_id {
-	TABLE_RUNS, TABLE_PROMPTS, TABLE_STEPS, TABLE_GROUPS, TABLE_CANDIDATES, TABLE_SCORES, TABLE_COMPARISONS, TABLE_METRICS,
-	TABLE_EVENTS, TABLE_CHECKPOINTS, TABLE_EVALUATIONS, TABLE_COUNT
+	TABLE_RUNS, TABLE_PROMPTS, TABLE_STEPS, TABLE_GROUPS, TABLE_CANDIDATES, TABLE_SCORES, TABLE_COMPARISONS, TABLE_REFERENCES,
+	TABLE_METRICS, TABLE_EVENTS, TABLE_CHECKPOINTS, TABLE_EVALUATIONS, TABLE_COUNT
 };
 
 struct table {
@@ -64,6 +64,7 @@ struct migration;
 /* What a file of this room is: open.c opens each kind in the same way. */
 struct store_kind {
 	int application, version;      /* application_id, user_version */
+	int readable;                  /* the oldest version that reading understands as it is */
 	const char *what;              /* "a run": who writes it, for messages */
 	const char *schema;            /* SQL */
 	const char *synchronous;       /* NORMAL, FULL */
@@ -76,6 +77,7 @@ struct store {
 	const struct store_kind *kind;
 	char *path;
 	int writer, lock_fd;
+	int64_t version; /* of the file that is read */
 	char stage[STORE_STAGE];
 	int stage_known; /* its row in stages is there */
 	struct sqlite3_stmt *insert[TABLE_COUNT], *select[TABLE_COUNT]; /* writer only */

@@ -19,7 +19,7 @@ static const struct migration migrations[] = {
 	    "CREATE INDEX events_include ON events (person, event) WHERE kind = 'include'"},
 	{0, NULL},
 };
-static const struct store_kind kind = {0x546e4c62 /* "TnLb" */, 2, "tenfold web", (const char *)store_labels_sql, "FULL", migrations};
+static const struct store_kind kind = {0x546e4c62 /* "TnLb" */, 2, 2, "tenfold web", (const char *)store_labels_sql, "FULL", migrations};
 
 int labels_open(struct labels **out, const char *path, int writer, struct err *e)
 {

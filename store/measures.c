@@ -68,6 +68,25 @@ out:
 	return rc;
 }
 
+/* ---- what the reference says ---- */
+
+int store_put_references(struct store *s, uint64_t step, const struct store_reference *r, size_t n, struct err *e)
+{
+	int rc;
+	TRY(store_no_step_check(s, "log-probabilities under the reference", e));
+	TRY(store_range_check(step, "step", e));
+	TRY(store_sql_run(s, "BEGIN IMMEDIATE", e));
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		struct cell cells[] = { cell_text(s->stage), cell_int((int64_t)step), cell_int(r[i].slot), cell_blob(r[i].logprobs, r[i].count * sizeof *r[i].logprobs) };
+		rc = store_row_put(s, TABLE_REFERENCES, cells, PUT_EITHER, e);
+	}
+	if (rc == 0) rc = FAULT_ERROR("store.before_references_commit", "what the reference says of a step is put, before COMMIT", e);
+	rc = store_transaction_end(s, rc, e);
+	FAULT_POINT("store.after_references_commit", "what the reference says of a step is committed");
+out:
+	return rc;
+}
+
 /* ---- events, checkpoints, evaluations ---- */
 
 int store_put_event(struct store *s, uint64_t step, const char *kind, int64_t subject, const char *body, struct err *e)

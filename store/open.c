@@ -30,9 +30,17 @@ extern const unsigned long store_schema_sql_bytes;
 
 enum { CHECK_LIMIT_MIB = 256 };
 
-static const struct migration store_migrations[] = { { 0, NULL } };
+/* 2: what the reference says of the tokens. Readers take an older file as one that has none. */
+static const struct migration store_migrations[] = {
+	{ 1, "CREATE TABLE reference_logprobs (stage TEXT NOT NULL, step INTEGER NOT NULL, slot INTEGER NOT NULL, "
+	     "logprobs BLOB NOT NULL CHECK (length(logprobs) % 4 = 0), PRIMARY KEY (stage, step, slot), "
+	     "FOREIGN KEY (stage, step, slot) REFERENCES groups (stage, step, slot)) STRICT;"
+	     "CREATE TRIGGER reference_logprobs_no_delete BEFORE DELETE ON reference_logprobs BEGIN SELECT raise(ABORT, 'reference_logprobs is immutable'); END;"
+	     "CREATE TRIGGER reference_logprobs_no_update BEFORE UPDATE ON reference_logprobs BEGIN SELECT raise(ABORT, 'reference_logprobs is immutable'); END" },
+	{ 0, NULL },
+};
 
-const struct store_kind store_kind_run = { STORE_APPLICATION, STORE_VERSION, "a run", (const char *)store_schema_sql, "NORMAL", store_migrations };
+const struct store_kind store_kind_run = { STORE_APPLICATION, STORE_VERSION, 1, "a run", (const char *)store_schema_sql, "NORMAL", store_migrations };
 
 double store_wall_time(void)
 {
@@ -309,15 +317,14 @@ out:
 
 int store_file_read(struct store *s, struct err *e)
 {
-	int64_t version;
 	if (!fs_exists(s->path)) return err_set(e, ERR_NOT_FOUND, "%s: no such file; %s writes it at its first start", s->path, s->kind->what);
 	int rc;
 	TRY(connect_reader(s, e));
-	TRY(schema_identify(s, &version, e));
-	if (version < 0) rc = err_set(e, ERR_NOT_FOUND, "%s is empty: nothing has been written to it yet", s->path);
-	else if (version < s->kind->version)
+	TRY(schema_identify(s, &s->version, e));
+	if (s->version < 0) rc = err_set(e, ERR_NOT_FOUND, "%s is empty: nothing has been written to it yet", s->path);
+	else if (s->version < s->kind->readable)
 		rc = err_set(e, ERR_STATE, "%s has the older schema version %lld: start %s on it once, which migrates it to version %d", s->path,
-		             (long long)version, s->kind->what, s->kind->version);
+		             (long long)s->version, s->kind->what, s->kind->version);
 	else rc = store_sql_run(s, "PRAGMA query_only=1", e);
 out:
 	return rc;

@@ -197,3 +197,24 @@ int store_get_group(struct store *s, const char *stage, uint64_t step, uint32_t 
 	if (rc == 0 && !o.found) return err_set(e, ERR_NOT_FOUND, "%s: stage %s, step %llu has no group %u", s->path, stage, (unsigned long long)step, slot);
 	return rc;
 }
+
+int store_get_reference(struct store *s, const char *stage, uint64_t step, uint32_t slot, int (*fn)(void *ctx, const struct store_reference *r), void *ctx,
+                        struct err *e)
+{
+	sqlite3_stmt *q;
+	if (!s->writer && s->version < 2) return err_set(e, ERR_NOT_FOUND, "%s is of a program that did not record the reference", s->path);
+	int rc = store_sql_prepare(s, &q, "SELECT logprobs FROM reference_logprobs WHERE stage=?1 AND step=?2 AND slot=?3", e);
+	if (rc < 0) return rc;
+	sqlite3_bind_text(q, 1, stage, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(q, 2, (int64_t)step);
+	sqlite3_bind_int64(q, 3, slot);
+	int got = sqlite3_step(q);
+	if (got == SQLITE_ROW) {
+		struct cell c = store_cell_read(q, 0, CELL_F32);
+		rc = fn(ctx, &(struct store_reference){ slot, c.p, c.n / sizeof(float) });
+	} else if (got == SQLITE_DONE)
+		rc = err_set(e, ERR_NOT_FOUND, "%s: stage %s, step %llu, slot %u: what the reference says is not recorded", s->path, stage, (unsigned long long)step, slot);
+	else rc = store_sql_error(s, got, e, "table reference_logprobs");
+	sqlite3_finalize(q);
+	return rc;
+}

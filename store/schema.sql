@@ -81,6 +81,16 @@ CREATE TABLE scores (
 	FOREIGN KEY (stage, step, slot, candidate) REFERENCES candidates (stage, step, slot, candidate)
 ) STRICT, WITHOUT ROWID;
 
+-- Of all response tokens of the group, candidate after candidate.
+CREATE TABLE reference_logprobs (
+	stage TEXT NOT NULL,
+	step INTEGER NOT NULL,
+	slot INTEGER NOT NULL,
+	logprobs BLOB NOT NULL CHECK (length(logprobs) % 4 = 0),
+	PRIMARY KEY (stage, step, slot),
+	FOREIGN KEY (stage, step, slot) REFERENCES groups (stage, step, slot)
+) STRICT;
+
 -- ranking: JSON array of candidates, best first (fewer than the group has: a
 -- partial ranking). ranks: their rank numbers, 1 is best, equal is a tie.
 -- margins: JSON array, one shorter: how much better each is than the next.
@@ -179,6 +189,8 @@ CREATE TRIGGER candidates_no_delete BEFORE DELETE ON candidates BEGIN SELECT rai
 CREATE TRIGGER candidates_no_update BEFORE UPDATE ON candidates BEGIN SELECT raise(ABORT, 'candidates is immutable'); END;
 CREATE TRIGGER scores_no_delete BEFORE DELETE ON scores BEGIN SELECT raise(ABORT, 'scores is immutable'); END;
 CREATE TRIGGER scores_no_update BEFORE UPDATE ON scores BEGIN SELECT raise(ABORT, 'scores is immutable'); END;
+CREATE TRIGGER reference_logprobs_no_delete BEFORE DELETE ON reference_logprobs BEGIN SELECT raise(ABORT, 'reference_logprobs is immutable'); END;
+CREATE TRIGGER reference_logprobs_no_update BEFORE UPDATE ON reference_logprobs BEGIN SELECT raise(ABORT, 'reference_logprobs is immutable'); END;
 CREATE TRIGGER comparisons_no_delete BEFORE DELETE ON comparisons BEGIN SELECT raise(ABORT, 'comparisons is immutable'); END;
 CREATE TRIGGER comparisons_no_update BEFORE UPDATE ON comparisons BEGIN SELECT raise(ABORT, 'comparisons is immutable'); END;
 CREATE TRIGGER metrics_no_delete BEFORE DELETE ON metrics BEGIN SELECT raise(ABORT, 'metrics is immutable'); END;

@@ -99,6 +99,15 @@ void store_comparison_from_reward(struct store_comparison *c, const struct group
 /* A further ranking of a group: inside the open step of that number, or of a stored step as its own transaction. */
 int store_put_comparison(struct store *s, uint64_t step, uint32_t slot, const struct store_comparison *c, struct err *e);
 
+struct store_reference {
+	uint32_t slot;
+	const float *logprobs; /* [count] under the reference, of all response tokens of the group, packed as its own */
+	size_t count;
+};
+/* Of groups of a stored step, in one transaction; put again, they are compared. Not in digest and difference: they follow
+ * from what is, and their sum is the metric objective/kl. */
+int store_put_references(struct store *s, uint64_t step, const struct store_reference *r, size_t n, struct err *e);
+
 /* A step's metrics, all in one call and one transaction; the step needs no store_step_begin (supervised steps have none).
  * The metric "timing/wall" (seconds since 1970) is added. Put again, all but timing/ and perf/ are compared: the names
  * must be the same ones. */
@@ -156,6 +165,10 @@ int store_each_group(struct store *s, const char *stage, uint64_t step, int (*fn
 /* One of them. ERR_NOT_FOUND. */
 int store_get_group(struct store *s, const char *stage, uint64_t step, uint32_t slot, int (*fn)(void *ctx, const struct group *g), void *ctx,
                     struct err *e);
+
+/* What was put of it by store_put_references. ERR_NOT_FOUND: nothing, as in files of programs before version 2. */
+int store_get_reference(struct store *s, const char *stage, uint64_t step, uint32_t slot, int (*fn)(void *ctx, const struct store_reference *r), void *ctx,
+                        struct err *e);
 
 struct store_outline { /* a group without its candidates */
 	uint32_t slot, prompt, size;

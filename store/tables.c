@@ -42,6 +42,7 @@ const struct table store_tables[TABLE_COUNT] = {
 	[TABLE_COMPARISONS] = { "comparisons", 8, 5, 1, NULL, 1,
 		{ STAGE_STEP, KEY("slot", CELL_INT), KEY("source", CELL_TEXT), KEY("scorer_version", CELL_TEXT), EXACT("ranking", CELL_TEXT),
 		  EXACT("ranks", CELL_TEXT), EXACT("margins", CELL_TEXT) } },
+	[TABLE_REFERENCES] = { "reference_logprobs", 4, 3, 1, NULL, 0, { STAGE_STEP, KEY("slot", CELL_INT), REPLAYED("logprobs", CELL_F32) } },
 	[TABLE_METRICS] = { "metrics", 4, 3, 1, "name NOT GLOB 'timing/*' AND name NOT GLOB 'perf/*'", 1,
 		{ STAGE_STEP, KEY("name", CELL_TEXT), EXACT("value", CELL_REAL) } },
 	[TABLE_EVENTS] = { "events", 6, 4, 1, "kind NOT GLOB 'timing/*' AND kind NOT GLOB 'perf/*'", 1,

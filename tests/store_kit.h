@@ -61,6 +61,14 @@ static inline void kit_group(struct kit_group *k, uint64_t step, uint32_t slot, 
 	}
 }
 
+/* Half of each log-probability; how many. */
+static inline size_t kit_reference(const struct kit_group *k, float ref[KIT_TOKENS])
+{
+	size_t n = group_response_tokens(&k->g);
+	for (size_t i = 0; i < n; i++) ref[i] = k->logprobs[i] / 2;
+	return n;
+}
+
 static inline int kit_step(struct store *s, uint64_t step, int salt, struct err *e)
 {
 	const char *names[] = { "objective/kl", "policy/entropy", "loss/nan", "perf/tokens_per_second", "loss/zero" };
@@ -75,6 +83,11 @@ static inline int kit_step(struct store *s, uint64_t step, int salt, struct err 
 	}
 	TRY(store_put_comparison(s, step, 0, &judge, e));
 	TRY(store_step_commit(s, e));
+	for (uint32_t slot = 0; slot < KIT_GROUPS; slot++) {
+		float ref[KIT_TOKENS];
+		kit_group(&k, step, slot, 0);
+		TRY(store_put_references(s, step, &(struct store_reference){ slot, ref, kit_reference(&k, ref) }, 1, e));
+	}
 	TRY(store_put_metrics(s, step, names, values, 5, e));
 	TRY(store_put_event(s, step, "stale_group", 1, "{\"dropped\": 1}", e));
 	TRY(store_put_event(s, step, "timing/worker_joined", 0, "w1", e));

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import struct
 import sys
 import time
 import urllib.parse
@@ -108,13 +109,33 @@ def browse(b, server):
     logprob, = rows(server.folder, "seed-1", "SELECT logprobs, experts FROM candidates WHERE stage='ppo' AND step=? AND slot=? AND candidate=?", step, slot, best)
     experts = [int.from_bytes(logprob[1][2 * i:2 * i + 2], "little") for i in range(8)]
     expect("the token's experts", "layer 1: %s; layer 2: %s." % (" ".join(map(str, experts[:4])), " ".join(map(str, experts[4:]))) in said, True)
-    colours = b.execute_script("return new Set([...document.querySelectorAll('.token')].map((t) => t.style.backgroundColor)).size")
-    expect("a heat map", colours > 3, True)
+    colours = lambda: b.execute_script("return new Set([...document.querySelectorAll('.token')].map((t) => t.style.backgroundColor)).size")
+    expect("a heat map", colours() > 3, True)
+    reference = floats(rows(server.folder, "seed-1", "SELECT logprobs FROM reference_logprobs WHERE stage='ppo' AND step=? AND slot=?", step, slot)[0][0])
+    before = sum(r[3] for r in stored[:best])
+    expect("against the reference", "log π − log π_ref %.3f" % (floats(logprob[0])[0] - reference[before]) in said.replace("−0.000", "0.000").replace("-0.000", "0.000"), True)
+    b.execute_script("const s = document.querySelector('#colours'); s.value = 'reference'; s.dispatchEvent(new Event('change'))")
+    expect("a heat map against the reference", colours() > 3, True)
+    shot(b, "steps-reference")
+    kl_of_record(server, step)
     before = b.execute_script("return document.querySelector('.groups [aria-current=true]').id")
     press(b, "j" if slot < 3 else "k")
     wait(b, "the group beside it", "document.querySelector('.groups [aria-current=true]').id !== '%s'" % before)
     accessible(b, "the step browser")
     shot(b, "steps")
+
+
+def floats(blob):
+    return struct.unpack("<%df" % (len(blob) // 4), blob)
+
+
+def kl_of_record(server, step):
+    """What is recorded of the reference is what objective/kl was made of."""
+    ours = rows(server.folder, "seed-1", "SELECT slot, logprobs FROM candidates WHERE stage='ppo' AND step=? ORDER BY slot, candidate", step)
+    theirs = rows(server.folder, "seed-1", "SELECT logprobs FROM reference_logprobs WHERE stage='ppo' AND step=? ORDER BY slot", step)
+    kl, = rows(server.folder, "seed-1", "SELECT value FROM metrics WHERE stage='ppo' AND step=? AND name='objective/kl'", step)
+    terms = [p - q for p, q in zip([p for _, blob in ours for p in floats(blob)], [q for blob, in theirs for q in floats(blob)], strict=True)]
+    expect("objective/kl of step %d" % step, sum(terms) / len(ours), kl[0])
 
 
 def search(b, server):

@@ -293,21 +293,21 @@ static void test_versions(void **state)
 	struct kit *k = *state;
 	struct err e;
 	char v[4096], backup[128];
-	static const struct migration good[] = { { 1, "CREATE TABLE later (x INTEGER) STRICT; INSERT INTO later VALUES (7)" }, { 0, NULL } };
-	static const struct migration bad[] = { { 1, "CREATE TABLE later (x INTEGER) STRICT; SELECT nonsense" }, { 0, NULL } };
+	static const struct migration good[] = { { 2, "CREATE TABLE later (x INTEGER) STRICT; INSERT INTO later VALUES (7)" }, { 0, NULL } };
+	static const struct migration bad[] = { { 2, "CREATE TABLE later (x INTEGER) STRICT; SELECT nonsense" }, { 0, NULL } };
 	kit_make(k->path, 1, 0);
 	struct store *s = kit_open(k->path, 1);
-	assert_int_equal(store_migrate(s, 1, 2, bad, &e), ERR_STATE);
-	assert_int_equal(store_migrate(s, 1, 3, good, &e), ERR_STATE); /* no way from 2 to 3: not even 2 is kept */
+	assert_int_equal(store_migrate(s, 2, 3, bad, &e), ERR_STATE);
+	assert_int_equal(store_migrate(s, 2, 4, good, &e), ERR_STATE); /* no way from 3 to 4: not even 3 is kept */
 	kit_value(s, "SELECT user_version || ' ' || (SELECT count(*) FROM sqlite_schema WHERE name='later') FROM pragma_user_version", v);
-	assert_string_equal(v, "1 0");
-	kit_ok(store_migrate(s, 1, 2, good, &e), &e);
+	assert_string_equal(v, "2 0");
+	kit_ok(store_migrate(s, 2, 3, good, &e), &e);
 	kit_value(s, "SELECT x FROM later", v);
 	assert_string_equal(v, "7");
 	store_close(s);
 	open_refused(k->path, 1, ERR_STATE, "newer");
 	open_refused(k->path, 0, ERR_STATE, "newer");
-	snprintf(backup, sizeof backup, "%s.backup-v1", k->path);
+	snprintf(backup, sizeof backup, "%s.backup-v2", k->path);
 	s = kit_open(backup, 0);
 	kit_value(s, "SELECT count(*) FROM groups", v);
 	assert_string_equal(v, "3");
@@ -317,6 +317,54 @@ static void test_versions(void **state)
 	store_close(s);
 	open_refused(backup, 1, ERR_FORMAT, "another program");
 	open_refused(backup, 0, ERR_FORMAT, "another program");
+}
+
+static int on_reference(void *ctx, const struct store_reference *r)
+{
+	struct kit_group k;
+	float want[KIT_TOKENS];
+	kit_group(&k, 2, r->slot, 0);
+	assert_int_equal(r->count, kit_reference(&k, want));
+	assert_memory_equal(r->logprobs, want, r->count * sizeof *want);
+	++*(int *)ctx;
+	return 0;
+}
+
+/* A file of version 1, which had no table of the reference, is read as it is; a writer migrates it to what a new one has, and puts
+ * what is missing when the steps come again. */
+static void test_before_references(void **state)
+{
+	static const char schema[] = "SELECT group_concat(name || ' ' || type || ' ' || \"notnull\" || ' ' || pk) || (SELECT group_concat(sql) FROM sqlite_schema WHERE type='trigger' AND "
+		"tbl_name='reference_logprobs') || (SELECT \"table\" || count(*) FROM pragma_foreign_key_list('reference_logprobs')) FROM pragma_table_info('reference_logprobs')";
+	struct kit *k = *state;
+	struct err e;
+	char fresh[4096], v[4096], digest[HASH_HEX], old[HASH_HEX];
+	int n = 0;
+	kit_make(k->path, KIT_STEPS, 0);
+	struct store *s = kit_open(k->path, 1);
+	kit_value(s, schema, fresh);
+	kit_ok(store_digest(s, digest, &e), &e);
+	kit_ok(store_get_reference(s, "ppo", 2, 1, on_reference, &n, &e), &e);
+	assert_int_equal(store_get_reference(s, "ppo", 2, KIT_GROUPS, on_reference, &n, &e), ERR_NOT_FOUND);
+	assert_int_equal(n, 1);
+	kit_ok(store_sql_run(s, "DROP TABLE reference_logprobs; PRAGMA user_version=1", &e), &e);
+	store_close(s);
+	s = kit_open(k->path, 0);
+	kit_ok(store_digest(s, old, &e), &e);
+	assert_string_equal(old, digest);
+	assert_int_equal(store_get_reference(s, "ppo", 2, 1, on_reference, &n, &e), ERR_NOT_FOUND);
+	store_close(s);
+	s = kit_open(k->path, 1);
+	kit_value(s, schema, v);
+	assert_string_equal(v, fresh);
+	kit_ok(kit_fill(s, KIT_STEPS, 0, &e), &e);
+	kit_ok(store_get_reference(s, "ppo", 2, 1, on_reference, &n, &e), &e);
+	assert_int_equal(n, 2);
+	kit_value(s, "SELECT user_version FROM pragma_user_version", v);
+	assert_string_equal(v, "2");
+	kit_ok(store_digest(s, old, &e), &e);
+	assert_string_equal(old, digest);
+	store_close(s);
 }
 
 /* An archived run: folder and file read-only, no process left. Root may write anywhere, so it becomes nobody. */
@@ -422,6 +470,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_killed_writer, kit_setup, kit_teardown),
 		cmocka_unit_test_setup_teardown(test_bad_files, kit_setup, kit_teardown),
 		cmocka_unit_test_setup_teardown(test_versions, kit_setup, kit_teardown),
+		cmocka_unit_test_setup_teardown(test_before_references, kit_setup, kit_teardown),
 		cmocka_unit_test_setup_teardown(test_read_only_folder, kit_setup, kit_teardown),
 		cmocka_unit_test_setup_teardown(test_immutable, kit_setup, kit_teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_use, kit_setup, kit_teardown),

@@ -13,7 +13,7 @@ static void counts(struct store *s, char out[4096])
 {
 	kit_value(s, "SELECT (SELECT count(*) FROM runs) || ' ' || (SELECT count(*) FROM stages) || ' ' || (SELECT count(*) FROM prompts) || ' ' || "
 	             "(SELECT count(*) FROM steps) || ' ' || (SELECT count(*) FROM groups) || ' ' || (SELECT count(*) FROM candidates) || ' ' || "
-	             "(SELECT count(*) FROM scores) || ' ' || (SELECT count(*) FROM comparisons) || ' ' || (SELECT count(*) FROM metrics) || ' ' || "
+	             "(SELECT count(*) FROM scores) || ' ' || (SELECT count(*) FROM reference_logprobs) || ' ' || (SELECT count(*) FROM comparisons) || ' ' || (SELECT count(*) FROM metrics) || ' ' || "
 	             "(SELECT count(*) FROM events WHERE kind NOT GLOB 'timing/*') || ' ' || (SELECT count(*) FROM checkpoints) || ' ' || "
 	             "(SELECT count(*) FROM evaluations)", out);
 }
@@ -26,7 +26,7 @@ static void test_same_again(void **state)
 	kit_make(k->path, KIT_STEPS, 0);
 	struct store *s = kit_open(k->path, 1);
 	counts(s, before);
-	assert_string_equal(before, "1 2 3 4 12 120 240 16 30 4 4 4");
+	assert_string_equal(before, "1 2 3 4 12 120 240 12 16 30 4 4 4");
 	kit_ok(store_digest(s, a, &e), &e);
 	kit_ok(kit_fill(s, KIT_STEPS, 0, &e), &e);
 	counts(s, after);
@@ -52,6 +52,7 @@ static const char *const planted_row[TABLE_COUNT] = {
 	[TABLE_CANDIDATES] = "stage='ppo' AND step=2 AND slot=1 AND candidate=7",
 	[TABLE_SCORES] = "stage='ppo' AND step=2 AND slot=1 AND candidate=7 AND term='verifier'",
 	[TABLE_COMPARISONS] = "stage='ppo' AND step=2 AND slot=1 AND source='reward'",
+	[TABLE_REFERENCES] = "stage='ppo' AND step=2 AND slot=1",
 	[TABLE_METRICS] = "stage='ppo' AND step=2 AND name='policy/entropy'",
 	[TABLE_EVENTS] = "stage='ppo' AND step=2 AND kind='stale_group'",
 	[TABLE_CHECKPOINTS] = "stage='ppo' AND step=2",
@@ -139,7 +140,7 @@ static void test_planted(void **state)
 	for (int t = 0; t < TABLE_COUNT; t++)
 		for (int c = store_tables[t].keys; c < store_tables[t].columns; c++, columns++)
 			plant_and_look(k->path, path, (enum table_id)t, &store_tables[t].column[c], digest);
-	assert_int_equal(columns, 7 + 3 + 2 + 8 + 7 + 1 + 3 + 1 + 2 + 4 + 4);
+	assert_int_equal(columns, 7 + 3 + 2 + 8 + 7 + 1 + 3 + 1 + 1 + 2 + 4 + 4);
 }
 
 /* Every column of the schema is in the description, so that none escapes the comparison. */

@@ -4,9 +4,9 @@
  * Advantages are not in the record. What is shown for a candidate is what ppo/
  * computes from the recorded rewards: after the end rule, against the group, by the
  * run's own ppo.advantage (with a critic: as `group` would, since values are not
- * recorded either), without the KL term, for log-probabilities under the reference
- * are not recorded. Recomputing those here would take the learner's processors and
- * memory for a second model; so the heat map is of the policy alone. */
+ * recorded), without the KL term. Log-probabilities under the reference are in the
+ * record since the learner puts them there: computing them here would take its
+ * processors and memory for a second model. */
 #include "app/web/dash.h"
 
 #include "app/report_parts.h"
@@ -58,6 +58,8 @@ struct reading {
 	struct run_folder *run;
 	json_t *out;
 	uint32_t slot, candidate;
+	float *reference; /* [reference_count] of all tokens of the group; NULL: not recorded */
+	size_t reference_count;
 	struct err *e;
 };
 
@@ -84,15 +86,32 @@ static void advantages(const struct group *g, const struct config_ppo *c, double
 	ppo_group_advantage(strcmp(c->advantage, "gae") ? c->advantage : "group", total, g->size, out);
 }
 
-static json_t *candidate_json(const struct group *g, uint32_t i, double advantage, size_t first)
+static int on_reference(void *ctx, const struct store_reference *r)
+{
+	struct reading *a = ctx;
+	a->reference = malloc(r->count * sizeof *a->reference + 1);
+	if (!a->reference) return report_memory(a->e);
+	if (r->count) memcpy(a->reference, r->logprobs, r->count * sizeof *a->reference);
+	a->reference_count = r->count;
+	return 0;
+}
+
+/* log π − log π_ref of a response token of the group; NaN: not recorded. */
+static double against_reference(const struct reading *a, const struct group *g, size_t token)
+{
+	return token < a->reference_count ? (double)g->logprobs[token] - (double)a->reference[token] : NAN;
+}
+
+static json_t *candidate_json(const struct reading *a, const struct group *g, uint32_t i, double advantage, size_t first)
 {
 	json_t *scores = json_array();
-	double sum = 0;
+	double sum = 0, against = 0;
 	for (uint32_t t = 0; t < g->terms; t++) json_array_append_new(scores, report_number((double)g->scores[t * g->size + i]));
-	for (uint32_t k = 0; k < g->length[i]; k++) sum += (double)g->logprobs[first + k];
-	return json_pack("{s:i,s:o,s:o,s:o,s:i,s:s,s:o,s:o}", "candidate", (int)i, "text", report_text_to(g->text[i], TEXT_LIMIT), "reward",
+	for (uint32_t k = 0; k < g->length[i]; k++) sum += (double)g->logprobs[first + k], against += against_reference(a, g, first + k);
+	return json_pack("{s:i,s:o,s:o,s:o,s:i,s:s,s:o,s:o,s:o}", "candidate", (int)i, "text", report_text_to(g->text[i], TEXT_LIMIT), "reward",
 		report_number(g->reward ? (double)g->reward[i] : NAN), "advantage", report_number(advantage), "tokens", (int)g->length[i], "finish",
-		finishes[g->finish[i] % 3], "scores", scores, "logprob", report_number(g->length[i] ? sum : NAN));
+		finishes[g->finish[i] % 3], "scores", scores, "logprob", report_number(g->length[i] ? sum : NAN), "against",
+		report_number(g->length[i] ? against : NAN));
 }
 
 static int on_group_row(void *ctx, const struct group *g)
@@ -103,7 +122,7 @@ static int on_group_row(void *ctx, const struct group *g)
 	size_t first = 0;
 	advantages(g, &a->config->ppo, advantage);
 	for (uint32_t t = 0; t < g->terms; t++) json_array_append_new(terms, report_text(g->term_name[t]));
-	for (uint32_t i = 0; i < g->size; first += g->length[i++]) json_array_append_new(candidates, candidate_json(g, i, advantage[i], first));
+	for (uint32_t i = 0; i < g->size; first += g->length[i++]) json_array_append_new(candidates, candidate_json(a, g, i, advantage[i], first));
 	a->out = json_pack("{s:I,s:i,s:i,s:o,s:I,s:i,s:o,s:o,s:o,s:s,s:i,s:i,s:[]}", "step", (json_int_t)g->step, "slot", (int)g->slot, "prompt_index", (int)g->prompt,
 		"prompt", report_text_to(g->prompt_text, TEXT_LIMIT), "policy_version", (json_int_t)g->policy_version, "prompt_tokens", (int)g->prompt_tokens, "scorer",
 		report_text(g->scorer_version), "terms", terms, "candidates", candidates, "advantage", a->config->ppo.advantage, "layers",
@@ -150,11 +169,14 @@ static int reply_group(void *ctx, const struct http_request *q, struct http_resp
 	TRY(a.config ? where(&a, q, &step, e) : report_memory(e));
 	TRY(dash_open(ctx, q, &run, e));
 	TRY(store_get_run(run.store, on_config, &a, e));
+	rc = store_get_reference(run.store, dash_stage(q), (uint64_t)step, a.slot, on_reference, &a, e);
+	if (rc != ERR_NOT_FOUND) TRY(rc);
 	TRY(store_get_group(run.store, dash_stage(q), (uint64_t)step, a.slot, row, &a, e));
 	if (rankings) TRY(store_each_comparison(run.store, dash_stage(q), (uint64_t)step, NULL, on_ranking, &a, e));
 	http_reply_json(r, 200, json_incref(a.out));
 out:
 	json_decref(a.out);
+	free(a.reference);
 	free(a.config);
 	run_folder_close(&run);
 	return rc;
@@ -199,7 +221,7 @@ static int on_token_row(void *ctx, const struct group *g)
 	size_t first = 0, row = (size_t)g->moe_layers * g->experts_per_token;
 	if (a->candidate >= g->size) return err_set(a->e, ERR_NOT_FOUND, "the group has %u candidates", g->size);
 	struct tokenizer *t = tokenizer_of(a->run, a->config);
-	json_t *ids = json_array(), *texts = json_array(), *logprobs = json_array(), *experts = json_array();
+	json_t *ids = json_array(), *texts = json_array(), *logprobs = json_array(), *against = json_array(), *experts = json_array();
 	for (uint32_t i = 0; i < a->candidate; i++) first += g->length[i];
 	for (size_t k = first; k < first + g->length[a->candidate]; k++) {
 		const int32_t *id = g->tokens + g->prompt_tokens + k;
@@ -208,15 +230,16 @@ static int on_token_row(void *ctx, const struct group *g)
 		json_array_append_new(ids, json_integer(*id));
 		json_array_append_new(texts, t ? piece(t, pair + 1) : json_null());
 		json_array_append_new(logprobs, report_number((double)g->logprobs[k]));
+		if (a->reference) json_array_append_new(against, report_number(against_reference(a, g, k)));
 		for (size_t x = 0; g->experts && x < row; x++) json_array_append_new(experts, json_integer(g->experts[k * row + x]));
 	}
 	tokenizer_close(t);
-	a->out = json_pack("{s:o,s:o,s:o,s:i,s:i,s:o}", "ids", ids, "texts", texts, "logprobs", logprobs, "layers", g->experts ? (int)g->moe_layers : 0,
+	a->out = json_pack("{s:o,s:o,s:o,s:o,s:i,s:i,s:o}", "ids", ids, "texts", texts, "logprobs", logprobs, "against", against, "layers", g->experts ? (int)g->moe_layers : 0,
 		"experts_per_token", g->experts ? (int)g->experts_per_token : 0, "experts", experts);
 	return a->out ? 0 : report_memory(a->e);
 }
 
-/* ?run, stage, step, slot, candidate: {ids, texts (null: no tokenizer), logprobs, layers, experts_per_token,
+/* ?run, stage, step, slot, candidate: {ids, texts (null: no tokenizer), logprobs, against: log π − log π_ref (empty: not recorded), layers, experts_per_token,
  * experts: [tokens · layers · experts_per_token]}. */
 static int on_tokens(void *ctx, const struct http_request *q, struct http_response *r, struct err *e)
 {

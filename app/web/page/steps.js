@@ -8,7 +8,10 @@ const TOKENS_AT_ONCE = 4000; // of a group; more are fetched when they are asked
 const FAR = 8;               // nats: the strongest colour
 // How strong a token of this log-probability is coloured: from 0 where the policy was sure.
 const strength = (logprob) => 0.65 * Math.sqrt(Math.min(1, Math.max(0, -logprob) / FAR));
-const HEAT = "#d55e00";
+const HEAT = "#d55e00", COLD = "#0072b2";
+// The same of log π − log π_ref, of either sign: warm where the policy has come to like the token more.
+const FURTHER = 4;
+const shift = (d) => alpha(d < 0 ? COLD : HEAT, 0.65 * Math.sqrt(Math.min(1, Math.abs(d) / FURTHER)));
 
 const short = (v) => (v === null ? "–" : String(Number(v.toPrecision(3))));
 const fixed = (v, digits = 3) => (v === null || v === undefined ? "–" : v.toFixed(digits));
@@ -54,12 +57,14 @@ export const stepsView = {
       make("div", { class: "controls" }, make("label", {}, "Step", this.input), go(-1, "◀", "Previous step"), go(1, "▶", "Next step"), make("button", { type: "button", onclick: () => this.to(this.last()) }, "Newest")),
       make("label", {}, this.follow, "follow"), this.newer,
       make("label", {}, "Order", pick("order", [["rank", "by rank"], ["candidate", "by number"]], this.order, (v) => { this.order = v; this.drawGroup(); })),
-      make("label", {}, "Colour", pick("colours", [["logprob", "log-probability"], ["experts", "first expert, layer 1"], ["none", "none"]], this.colours, (v) => { this.colours = v; this.paint(); this.legend(); })), (this.key_ = make("span", { class: "soft small" })));
+      make("label", {}, "Colour", pick("colours", [["logprob", "log-probability"], ["reference", "change against the reference"], ["experts", "first expert, layer 1"], ["none", "none"]], this.colours, (v) => { this.colours = v; this.paint(); this.legend(); })), (this.key_ = make("span", { class: "soft small" })));
   },
   legend() {
     const bar = make("span", { class: "scale-of" });
     bar.style.background = "linear-gradient(90deg, " + [0, 1, 2, 4, FAR].map((p) => alpha(HEAT, strength(-p)) + " " + (100 * p) / FAR + "%").join() + ")";
-    this.key_.replaceChildren(...(this.colours === "logprob" ? ["log π 0", bar, "−" + FAR + " and less"] : this.colours === "experts" ? ["the same colour: the same expert, or one 8, 16 … further"] : []));
+    const apart = make("span", { class: "scale-of" });
+    apart.style.background = "linear-gradient(90deg, " + [-FURTHER, -2, -1, -0.4, 0, 0.4, 1, 2, FURTHER].map((d) => shift(d) + " " + (50 + (50 * d) / FURTHER) + "%").join() + ")";
+    this.key_.replaceChildren(...(this.colours === "logprob" ? ["log π 0", bar, "−" + FAR + " and less"] : this.colours === "reference" ? ["log π − log π_ref −" + FURTHER, apart, "+" + FURTHER] : this.colours === "experts" ? ["the same colour: the same expert, or one 8, 16 … further"] : []));
   },
 
   last() { return this.app.run(this.at.run)?.stages.find((s) => s.stage === this.at.stage)?.last_step ?? 0; },
@@ -139,7 +144,9 @@ export const stepsView = {
         make("h3", {}, (rank(c) === null ? "" : "Rank " + rank(c) + ": ") + "candidate " + c.candidate),
         make("ul", { class: "figures" }, figure("reward", format(c.reward)), figure("advantage", fixed(c.advantage)),
           ...(g.terms.length > 1 || g.terms[0] !== "reward" ? g.terms.map((t, k) => figure(t, format(c.scores[k]), "raw score of this term")) : []),
-          figure("log π", fixed(c.logprob, 2), "sum over its tokens, nats"), figure("tokens", String(c.tokens)), figure("ended by", { end: "end token", stop: "stop text", length: "length limit" }[c.finish]), ...others),
+          figure("log π", fixed(c.logprob, 2), "sum over its tokens, nats"),
+          ...(c.against === null ? [] : [figure("log π/π_ref", fixed(c.against, 2), "sum over its tokens, nats: their mean over candidates is objective/kl")]),
+          figure("tokens", String(c.tokens)), figure("ended by", { end: "end token", stop: "stop text", length: "length limit" }[c.finish]), ...others),
         make("div", { class: "raw", id: "text-" + c.candidate }, ...(c.text === "" ? [make("span", { class: "soft" }, "(empty)")] : plain(c.text))));
     }));
     for (const c of g.candidates) if (this.tokens.has(c.candidate)) this.showTokens(c.candidate);
@@ -195,7 +202,7 @@ export const stepsView = {
     const k = t.experts_per_token, row = t.layers * k;
     const experts = Array.from({ length: t.layers }, (_, l) => "layer " + (l + 1) + ": " + t.experts.slice(i * row + l * k, i * row + (l + 1) * k).join(" ")).join("; ");
     const p = t.logprobs[i];
-    return "token " + (i + 1) + " of " + t.ids.length + ", id " + t.ids[i] + (p === null ? "" : ", log π " + fixed(p) + ", π " + format(Math.exp(p))) + (experts ? "; experts, strongest first: " + experts : "") + ".";
+    return "token " + (i + 1) + " of " + t.ids.length + ", id " + t.ids[i] + (p === null ? "" : ", log π " + fixed(p) + ", π " + format(Math.exp(p))) + (t.against.length && t.against[i] !== null ? ", log π − log π_ref " + fixed(t.against[i]) : "") + (experts ? "; experts, strongest first: " + experts : "") + ".";
   },
 
   colourTokens(c) {
@@ -204,6 +211,7 @@ export const stepsView = {
     for (let i = 0; i < spans.length; i++) {
       const p = t.logprobs[i], row = t.layers * t.experts_per_token;
       spans[i].style.backgroundColor = this.colours === "logprob" && p !== null ? alpha(HEAT, strength(p))
+        : this.colours === "reference" && t.against.length && t.against[i] !== null ? shift(t.against[i])
         : this.colours === "experts" && row ? alpha(colour(t.experts[i * row]), 0.4) : "";
     }
   },
