@@ -47,7 +47,7 @@ int bench_loop_open(struct bench_loop **out, const struct config *c, struct back
 	shape_from_config(&shape, &l->config, tokenizer_vocab_size(l->task->tokenizer), HEAD_LM | head);
 	TRY(model_open(&l->policy, b, &shape, e));
 	shape.heads_kind = HEAD_LM;
-	TRY(model_open(&l->reference, b, &shape, e));
+	TRY(model_open_held(&l->reference, b, &shape, e));
 	model_init(l->policy, 1);
 	model_init(l->reference, 1);
 	TRY(learner_open(&l->learner, &l->config, l->policy, l->reference, l->task->end_token, e));

@@ -88,7 +88,7 @@ static const char method[] =
 	"The limit of one iteration, for B prompts, their completions, E epochs and M minibatches, is\n\n"
 	"```\n"
 	"t_gen    = 2·N_p·B·P/F + Σ_s max(bytes(n, s)/BW, 2·N_p·n/F)    n completions still running at position s\n"
-	"bytes    = 4·(dense + L·E·(1 − (1 − k/E)^n)·expert + keys and values read)\n"
+	"bytes    = 4·(dense + L·E·(1 − (1 − k/E)^n)·expert + keys and values read)    of weights 2, on a CPU in bf16\n"
 	"t_score  = 2·(N_ref + N_critic)·T/F + 2·N_p·T/F                 reference, critic, recomputed log-probabilities\n"
 	"t_update = E·6·(N_p + N_v)·T/F                                  forward 2, backward 4\n"
 	"t_opt    = E·M·(N_p + N_v in all)·28 B/BW                       AdamW in f32\n"
@@ -101,14 +101,18 @@ static const char method[] =
 	"without their last token. MFU is the useful FLOP over the time and F. The counts behind each η stand below its table. A run's own η, over all of its\n"
 	"steps with processes, network and record, is `eta` in its summary.json.\n";
 
-void bench_print_head(FILE *f, const json_t *result)
+void bench_print_machine(FILE *f, const json_t *m)
 {
-	const json_t *m = json_object_get(result, "machine");
-	const char *config = json_string_value(json_object_get(result, "configuration"));
-	fprintf(f, "# Benchmarks\n\nMade by `tenfold bench --config %s --markdown > docs/benchmarks.md`; run it on a machine that does nothing else.\n\n", config);
-	fprintf(f, "%s: %s, %lld processors, %lld threads, kernels %s, compiler %s, version %s.\n\n", json_string_value(json_object_get(m, "date")),
+	fprintf(f, "%s: %s, %lld processors, %lld threads, kernels %s, compiler %s, version %s.\n", json_string_value(json_object_get(m, "date")),
 		json_string_value(json_object_get(m, "processor")), (long long)json_integer_value(json_object_get(m, "processors")),
 		(long long)json_integer_value(json_object_get(m, "threads")), json_string_value(json_object_get(m, "kernels")),
 		json_string_value(json_object_get(m, "compiler")), json_string_value(json_object_get(m, "version")));
+}
+
+void bench_print_head(FILE *f, const json_t *result)
+{
+	const char *config = json_string_value(json_object_get(result, "configuration"));
+	fprintf(f, "# Benchmarks\n\nMade by `tenfold bench --config %s --update docs/benchmarks.md` on a machine that does nothing else. Sections do not depend on each\n"
+		   "other: one that is not measured stays as it was, with its date and machine.\n\n", config);
 	fputs(method, f);
 }

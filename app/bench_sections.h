@@ -51,6 +51,9 @@ struct bench_decode {
 int bench_decode_open(struct model **out, struct backend *, const struct shape *, struct err *);
 int bench_decode(const struct model *, const struct limits_machine *, int times, struct bench_decode *, struct err *);
 
+/* bench_models.c */
+extern const struct bench_section bench_models;
+
 /* c->loop, opened when it is not yet. */
 int bench_context_loop(struct bench_context *c, struct err *e);
 /* "0.123 (0.120–0.150)" of milliseconds, and the numbers under key_ms, key_ms_min, key_ms_max. */
@@ -59,6 +62,11 @@ void bench_put_time(json_t *row, const char *key, const struct bench_time *t);
 /* bench_report.c. result: {"date", "version", "machine": {…}, "configuration", "sections": {key: [rows]}}. */
 void bench_print_table(FILE *f, const struct bench_section *s, const json_t *rows);
 void bench_print_head(FILE *f, const json_t *result);
+/* "2026-01-01: PROCESSOR, 2 processors, …" */
+void bench_print_machine(FILE *f, const json_t *machine);
+/* Puts a section's text into the page at `path` in place of the one with this title, else at its end; title NULL: the head. The
+ * rest of the page stays as it is. */
+int bench_page_put(const char *path, const char *title, const char *text, struct err *e);
 json_t *bench_machine(const struct bench_context *c);
 
 #endif

@@ -13,7 +13,7 @@
 static const char STANDARD[] = "configs/verifier.yaml";
 
 struct bench_options {
-	const char *config, *only, *device;
+	const char *config, *only, *device, *update;
 	struct option_list sets;
 	int json, markdown, quick;
 };
@@ -22,12 +22,14 @@ static const struct bench_section *section_at(int i)
 {
 	if (i < bench_operations_count) return &bench_operations[i];
 	i -= bench_operations_count;
-	return i < bench_parts_count ? &bench_parts[i] : &bench_device[i - bench_parts_count];
+	if (i < bench_parts_count) return &bench_parts[i];
+	i -= bench_parts_count;
+	return i == 0 ? &bench_models : &bench_device[i - 1];
 }
 
 static int sections(void)
 {
-	return bench_operations_count + bench_parts_count + bench_device_count;
+	return bench_operations_count + bench_parts_count + 1 + bench_device_count;
 }
 
 /* Sections that are run: a processor has none of a GPU's. */
@@ -71,15 +73,67 @@ static void context_close(struct bench_context *c)
 	backend_close(c->all);
 }
 
-static void print_section(const struct bench_options *o, const struct bench_section *s, const json_t *rows)
+/* A section as a part of docs/benchmarks.md. */
+static void write_section(FILE *f, const struct bench_options *o, const json_t *machine, const struct bench_section *s, const json_t *rows)
 {
-	if (o->markdown) printf("\n## %s\n\n%s\n\n`tenfold bench --config %s --only %s`\n\n", s->title, s->text, o->config ? o->config : STANDARD, s->key);
-	else printf("\n%s\n", s->title);
-	bench_print_table(stdout, s, rows);
-	fflush(stdout);
+	fprintf(f, "## %s\n\n%s\n\n`tenfold bench --config %s", s->title, s->text, o->config ? o->config : STANDARD);
+	if (o->device) fprintf(f, " --device %s", o->device);
+	for (int i = 0; i < o->sets.count; i++) fprintf(f, " --set %s", o->sets.item[i]);
+	fprintf(f, " --only %s`\n", s->key);
+	bench_print_machine(f, machine);
+	fputc('\n', f);
+	bench_print_table(f, s, rows);
 }
 
-static int run_sections(struct bench_context *c, const struct bench_options *o, json_t *results, struct err *e)
+static int print_section(const struct bench_options *o, const json_t *machine, const struct bench_section *s, const json_t *rows, struct err *e)
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	int rc = 0;
+	if (o->update) {
+		FILE *f = open_memstream(&text, &bytes);
+		CHECK(f, "out of memory for a section");
+		write_section(f, o, machine, s, rows);
+		fclose(f);
+		rc = bench_page_put(o->update, s->title, text, e);
+		free(text);
+		return rc;
+	}
+	putchar('\n');
+	if (o->markdown) {
+		write_section(stdout, o, machine, s, rows);
+	} else {
+		printf("%s\n", s->title);
+		bench_print_table(stdout, s, rows);
+	}
+	fflush(stdout);
+	return 0;
+}
+
+/* The head: of a whole run, or of a page that is new. */
+static int print_head(const struct bench_options *o, const json_t *result, struct err *e)
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	if (!o->update || (o->only && fs_exists(o->update))) {
+		if (o->markdown) bench_print_head(stdout, result);
+		return 0;
+	}
+	FILE *f = open_memstream(&text, &bytes);
+	CHECK(f, "out of memory for a section");
+	bench_print_head(f, result);
+	fclose(f);
+	/* the method is a section of its own */
+	char *second = strstr(text, "## ");
+	CHECK(second, "the head has no method");
+	int rc = bench_page_put(o->update, "Method", second, e);
+	*second = 0;
+	if (rc == 0) rc = bench_page_put(o->update, NULL, text, e);
+	free(text);
+	return rc;
+}
+
+static int run_sections(struct bench_context *c, const struct bench_options *o, const json_t *machine, json_t *results, struct err *e)
 {
 	struct progress p;
 	int rc = 0, done = 0;
@@ -93,7 +147,7 @@ static int run_sections(struct bench_context *c, const struct bench_options *o, 
 		progress_show(&p, done, s->key);
 		rc = s->run(c, rows, e);
 		done++;
-		if (rc == 0 && !o->json) print_section(o, s, rows);
+		if (rc == 0 && !o->json) rc = print_section(o, machine, s, rows, e);
 	}
 	progress_close(&p, done);
 	if (rc == 0 && done == 0) rc = err_set(e, ERR_RANGE, "the section %s is measured on a GPU only (--device cuda)", o->only);
@@ -108,10 +162,10 @@ static int bench(const struct config *config, const struct bench_options *o, str
 	TRY(context_open(&c, o, e));
 	result = json_pack("{s:s,s:b,s:o,s:{}}", "configuration", o->config ? o->config : STANDARD, "quick", o->quick, "machine", bench_machine(&c), "sections");
 	CHECK(result, "out of memory for the result");
-	if (o->markdown) bench_print_head(stdout, result);
-	else if (!o->json) printf("%s, %d threads, kernels %s\n", json_string_value(json_object_get(json_object_get(result, "machine"), "processor")),
+	TRY(print_head(o, result, e));
+	if (!o->json && !o->markdown && !o->update) printf("%s, %d threads, kernels %s\n", json_string_value(json_object_get(json_object_get(result, "machine"), "processor")),
 				  backend_threads(c.all), backend_ops(c.all)->name);
-	TRY(run_sections(&c, o, json_object_get(result, "sections"), e));
+	TRY(run_sections(&c, o, json_object_get(result, "machine"), json_object_get(result, "sections"), e));
 	if (o->json && json_dumpf(result, stdout, JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6)) != 0)
 		TRY(err_set(e, ERR_IO, "cannot write the result"));
 	if (o->json) putchar('\n');
@@ -128,20 +182,21 @@ int command_bench(int argc, char **argv, struct err *e)
 	struct config config;
 	const struct option table[] = {
 		{"config", OPTION_TEXT, &o.config, "FILE", "Whose model and PPO settings are measured; default configs/verifier.yaml."},
-		{"only", OPTION_TEXT, &o.only, "SECTION", "One section: peak, linear, experts, attention, small, adamw, generation, scoring, iteration, overhead, store; on a GPU also layer, decode, price."},
+		{"only", OPTION_TEXT, &o.only, "SECTION", "One section: peak, linear, experts, attention, small, adamw, generation, scoring, iteration, overhead, store, models; on a GPU also layer, decode, price."},
 		{"device", OPTION_TEXT, &o.device, "DEVICE", "cpu or cuda, instead of the configuration's run.device."},
 		{"markdown", OPTION_FLAG, &o.markdown, NULL, "Print docs/benchmarks.md: method, formulas, tables."},
+		{"update", OPTION_TEXT, &o.update, "FILE", "Put the sections that are measured into this page, in place of those of the same title; the others stay as they are."},
 		{"quick", OPTION_FLAG, &o.quick, NULL, "Few repetitions of small sizes, to see that everything works; the figures mean little."},
 		OPTION_JSON(&o.json), OPTION_SET(&o.sets)};
 	const struct options_use use = {
-		.line = "bench [--config FILE] [--device DEVICE] [--only SECTION] [--json | --markdown] [--quick]",
+		.line = "bench [--config FILE] [--device DEVICE] [--only SECTION] [--json | --markdown | --update FILE] [--quick]",
 		.about = "Measures this machine's limits and how near to them matrix products, experts, attention, AdamW, generation, scoring,\n"
 			 "update and the whole PPO iteration come, the overhead of a scored group and the cost of the record. About a minute, on a\n"
 			 "machine that should do nothing else meanwhile.",
 		.table = table, .count = sizeof table / sizeof table[0]};
 	int rc = options_parse(&use, argc, argv, &rest, e);
 	if (rc) return rc < 0 ? rc : 0;
-	if (o.json && o.markdown) return err_set(e, ERR_FORMAT, "--json and --markdown are two forms of one result: give one");
+	if (o.json + o.markdown + (o.update != NULL) > 1) return err_set(e, ERR_FORMAT, "--json, --markdown and --update are forms of one result: give one");
 	TRY(check_only(&o, e));
 	if (!o.config && !fs_exists(STANDARD)) return err_set(e, ERR_NOT_FOUND, "%s is not in this folder: give --config FILE", STANDARD);
 	TRY(options_config(&config, o.config ? o.config : STANDARD, &o.sets, e));

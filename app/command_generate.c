@@ -87,7 +87,7 @@ static int generate(struct session *s, const char *stage, const char *prompt, in
 	memcpy(text, prompt, n + 1);
 	if (n && text[n - 1] != '\n' && s->task->stack) memcpy(text + n, "\n", 2);
 	snprintf(folder, sizeof folder, "%.*s/models/%s", PATH_MAX - 64, s->folder, stage);
-	TRY(model_folder_open(&m, folder, s->backend, HEAD_LM, e));
+	TRY(model_folder_open_held(&m, folder, s->backend, HEAD_LM, e));
 	TRY(task_encode_prompt(s->task, s->task->arena, text, &ids, &count, e));
 	if (count == 0) TRY(err_set(e, ERR_RANGE, "the prompt is empty"));
 	session_generation(s, &o);

@@ -103,22 +103,17 @@ out:
 
 /* ---- model convert ---- */
 
-static int open_backend(struct backend **out, const char *device, struct err *e)
+static int open_backend(struct backend **out, const char *device, const char *precision, struct err *e)
 {
-	return backend_open(out, &(struct backend_options){.device = device, .isa = "auto", .threads = 0}, e);
+	return backend_open(out, &(struct backend_options){.device = device, .isa = "auto", .threads = 0, .precision = precision}, e);
 }
 
 static int parse_type(const char *type, enum safetensors_dtype *out, struct err *e)
 {
-	static const struct {
-		const char *name;
-		enum safetensors_dtype dtype;
-	} types[] = {{"f32", SAFETENSORS_F32}, {"f16", SAFETENSORS_F16}, {"bf16", SAFETENSORS_BF16}};
-	for (int k = 0; k < 3; k++) {
-		*out = types[k].dtype;
-		if (!strcmp(types[k].name, type)) return 0;
-	}
-	return err_set(e, ERR_FORMAT, "--dtype %s: f32, f16 and bf16 are possible", type);
+	int dtype = model_folder_dtype(type);
+	if (dtype < 0) return err_set(e, ERR_FORMAT, "--dtype %s: f32, f16 and bf16 are possible", type);
+	*out = (enum safetensors_dtype)dtype;
+	return 0;
 }
 
 static int convert(const char *from, const char *to, const char *type, struct err *e)
@@ -126,14 +121,14 @@ static int convert(const char *from, const char *to, const char *type, struct er
 	struct backend *b = NULL;
 	struct model *m = NULL;
 	struct shape s;
-	enum safetensors_dtype dtype;
+	enum safetensors_dtype dtype = SAFETENSORS_F32;
 	char rest[PATH_MAX];
 	int rc = 0;
 	TRY(parse_type(type, &dtype, e));
 	TRY(model_folder_shape(from, &s, e));
 	TRY(model_folder_base(from, rest, sizeof rest, e));
-	TRY(open_backend(&b, "cpu", e));
-	TRY(model_folder_open(&m, from, b, s.heads_kind, e));
+	TRY(open_backend(&b, "cpu", "f32", e));
+	TRY(model_folder_open_held(&m, from, b, s.heads_kind, e));
 	TRY(model_folder_write_as(to, m, NULL, dtype, e));
 	TRY(model_folder_copy_rest(from, to, e));
 	TRY(model_folder_copy_rest(rest, to, e));
@@ -150,11 +145,11 @@ static int merge(const char *from, const char *adapter, const char *to, const ch
 {
 	struct backend *b = NULL;
 	struct model *m = NULL;
-	enum safetensors_dtype dtype;
+	enum safetensors_dtype dtype = SAFETENSORS_F32;
 	int heads, rc = 0;
 	TRY(parse_type(type, &dtype, e));
 	TRY(adapter_heads(adapter, &heads, e));
-	TRY(open_backend(&b, "cpu", e));
+	TRY(open_backend(&b, "cpu", "f32", e));
 	TRY(model_folder_open(&m, from, b, heads, e));
 	TRY(model_folder_merge(m, adapter, e));
 	TRY(model_folder_write_as(to, m, NULL, dtype, e));
@@ -252,7 +247,7 @@ static void print_best(const struct model *m, const int32_t *tokens, int64_t n, 
 	}
 }
 
-static int logits_of(const char *folder, const char *text, const char *device, int json, struct err *e)
+static int logits_of(const char *folder, const char *text, const char *device, const char *precision, int json, struct err *e)
 {
 	struct backend *b = NULL;
 	struct model *m = NULL;
@@ -263,8 +258,8 @@ static int logits_of(const char *folder, const char *text, const char *device, i
 	int64_t n = 0;
 	int rc = 0, opened = 0;
 	CHECK(tokens, "out of memory for the tokens");
-	TRY(open_backend(&b, device, e));
-	TRY(model_folder_open(&m, folder, b, HEAD_LM, e));
+	TRY(open_backend(&b, device, precision, e));
+	TRY(model_folder_open_held(&m, folder, b, HEAD_LM, e));
 	TRY(parse_tokens(text, &m->shape, tokens, &n, e));
 	a = activations_open(m, 1);
 	batch_open(&batch, b);
@@ -291,18 +286,19 @@ out:
 int command_logits(int argc, char **argv, struct err *e)
 {
 	struct option_list rest;
-	const char *folder = NULL, *tokens = NULL, *device = "auto";
+	const char *folder = NULL, *tokens = NULL, *device = "auto", *precision = "f32";
 	int json = 0;
 	const struct option table[] = {{"model", OPTION_TEXT, &folder, "DIR", "Checkpoint folder."},
 				       {"tokens", OPTION_TEXT, &tokens, "IDS", "Token ids, separated by commas."},
-				       {"device", OPTION_TEXT, &device, "DEVICE", "auto (default), cpu or cuda."}, OPTION_JSON(&json)};
+				       {"device", OPTION_TEXT, &device, "DEVICE", "auto (default), cpu or cuda."},
+				       {"precision", OPTION_TEXT, &precision, "TYPE", "What products multiply, as run.precision: f32 (default) or bf16."}, OPTION_JSON(&json)};
 	const struct options_use use = {
-		.line = "logits --model DIR --tokens IDS [--json]",
+		.line = "logits --model DIR --tokens IDS [--precision TYPE] [--json]",
 		.about = "Logits after each of the tokens: all of them with --json (and the log-probability of each next token, and the routers'\n"
 			 "auxiliary loss as transformers computes it), else the five likeliest next tokens with their log-probabilities.",
-		.table = table, .count = 4, .at_least = 0, .at_most = 0};
+		.table = table, .count = 5, .at_least = 0, .at_most = 0};
 	int rc = options_parse(&use, argc, argv, &rest, e);
 	if (rc) return rc < 0 ? rc : 0;
 	if (!folder || !tokens) return err_set(e, ERR_FORMAT, "--model DIR and --tokens IDS are needed");
-	return logits_of(folder, tokens, device, json, e);
+	return logits_of(folder, tokens, device, precision, json, e);
 }

@@ -49,7 +49,7 @@ static int score_model(struct session *s, struct scored *t, const char *folder, 
 	}
 	session_generation(s, &o);
 	o.purpose = RNG_EVAL;
-	TRY(model_folder_open(&m, folder, s->backend, HEAD_LM, e));
+	TRY(model_folder_open_held(&m, folder, s->backend, HEAD_LM, e));
 	TRY(generator_open(&g, m, &o, e));
 	rc = generator_run(g, r, t->prompts, 0, on_group, t, s->stop, e);
 out:

@@ -1,8 +1,10 @@
 /* The memory table; see memory.h. Parameters are counted by the parameter table and
  * activations by the code that allocates them, for the largest batches that the
- * configuration allows. On the CPU every weight has a packed copy for products,
- * and a second one where gradients pass (core/tensor/cpu/cpu.c). Left out is what
- * is small beside that: messages, records, the tokenizer, the program. */
+ * configuration allows. On the CPU in f32 every weight has a packed copy for
+ * products, and a second one where gradients pass (core/tensor/cpu/cpu.c); in
+ * bf16 products read the weights as they lie, what learns has a rounded copy and
+ * what does not is bf16 alone (policy/weights.h). Left out is what is small
+ * beside that: messages, records, the tokenizer, the program. */
 #include "app/memory.h"
 
 #include "policy/adapter.h"
@@ -34,6 +36,12 @@ static double parameter_bytes(struct shape s, int heads)
 	return bytes;
 }
 
+/* Bytes of weights that are only computed with, from their bytes in f32. */
+static double held(const struct session *s, double bytes)
+{
+	return backend_weights(s->backend) == DTYPE_BF16 ? bytes / 2 : bytes;
+}
+
 /* Bytes of what learns in a stage with adapters, and of the work they take on so many rows. */
 static int adapter_bytes(const struct session *s, struct shape shape, int heads, int keep, int64_t rows, double *learned, double *work, struct err *e)
 {
@@ -60,9 +68,10 @@ static int share_base(struct row *r, const struct session *s, const struct shape
 	int rc = adapter_bytes(s, *shape, HEAD_LM | (!strcmp(c->ppo.critic, "head") ? HEAD_SCALAR : 0), keep, rows, &learned[0], &work[0], e);
 	if (rc == 0 && critic) rc = adapter_bytes(s, *shape, HEAD_SCALAR, keep, rows, &learned[1], &work[1], e);
 	double models = learned[0] * (c->ppo.lag > 0 ? 2 : 1) + learned[1];
-	r->weights = bases + models + (cpu ? base : 0);
+	int bf16 = backend_weights(s->backend) == DTYPE_BF16;
+	r->weights = bases + models + (bf16 ? held(s, bases) : 0); /* in bf16 the base has its rounded copy */
 	r->optimiser = 4 * (learned[0] + learned[1]);
-	r->packed = cpu ? 2 * (bases + models) : 0;
+	r->packed = cpu && !bf16 ? 2 * (bases + models) : 0;
 	r->activations += work[0] * (c->ppo.lag > 0 ? 2 : 1) + work[1];
 	return rc;
 }
@@ -76,9 +85,10 @@ static struct row learner_row(const struct session *s, const struct shape *shape
 	struct batch_sizes b = learner_largest_batch(c, s->task->longest_prompt);
 	double policy = parameter_bytes(*shape, HEAD_LM | head), reference = parameter_bytes(*shape, HEAD_LM), value = critic ? parameter_bytes(*shape, HEAD_SCALAR) : 0;
 	double behaviour = c->ppo.lag > 0 ? policy : 0;
-	r.weights = policy + reference + value + behaviour + (cpu ? policy : 0); /* on the host once more while a file is read or written */
+	int bf16 = backend_weights(s->backend) == DTYPE_BF16;
+	r.weights = policy + value + (bf16 ? held(s, policy + value) : 0) + held(s, reference + behaviour);
 	r.optimiser = 4 * (policy + value);
-	r.packed = cpu ? 2 * (policy + value) + reference + behaviour : 0;
+	r.packed = cpu && !bf16 ? 2 * (policy + value) + reference + behaviour : 0;
 	struct shape only = *shape;
 	only.heads_kind = HEAD_LM | head;
 	int keep = c->run.recompute ? ACTIVATIONS_AGAIN : ACTIVATIONS_KEEP;
@@ -119,8 +129,9 @@ static struct row worker_row(const struct session *s, const struct shape *shape,
 	struct row r = {.what = "worker", .times = c->run.workers};
 	struct generate_options o;
 	double weights = parameter_bytes(*shape, HEAD_LM);
-	r.weights = (cpu ? 2 * weights : weights) + learned;
-	r.packed = cpu ? weights + learned : 0;
+	int bf16 = backend_weights(s->backend) == DTYPE_BF16;
+	r.weights = learned > 0 && bf16 ? 1.5 * weights + learned : held(s, weights) + learned;
+	r.packed = cpu && !bf16 ? weights + learned : 0;
 	session_generation(s, &o);
 	add_generator(&r, s, shape, &o);
 	return r;
@@ -171,6 +182,7 @@ int memory_check(const struct session *s, FILE *f, struct err *e)
 	fprintf(f, "%-20s %10.1f of %.1f%s\n", "together, at most", need / 1048576.0, have / 1048576.0, cpu ? "" : " free on the device");
 	if (need <= have) return 0;
 	return err_set(e, ERR_MEMORY, "this run needs up to %.1f GiB, the %s: lower ppo.micro_batch (activations of the learner, %.1f GiB; "
-		       "run.recompute: true needs less), rollout.batch_groups (cache of a worker, %.1f GiB), rollout.max_new_tokens, run.workers, or take a smaller model",
-		       need / gib, cpu ? "machine has less" : "device has less free", rows[0].activations / gib, rows[2].cache / gib);
+		       "run.recompute: true needs less), rollout.batch_groups (cache of a worker, %.1f GiB), rollout.max_new_tokens, run.workers, %sor take a smaller model",
+		       need / gib, cpu ? "machine has less" : "device has less free", rows[0].activations / gib, rows[2].cache / gib,
+		       cpu && backend_weights(s->backend) == DTYPE_F32 ? "set run.precision: bf16 (weights in less memory, other numbers), " : "");
 }

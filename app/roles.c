@@ -85,7 +85,7 @@ static int rollout_run(struct session *s, const struct role_arguments *a, struct
 		TRY(adapter_open(&m, base, HEAD_LM | head, &c->lora, (uint64_t)c->run.seed, STREAM_POLICY, e));
 	} else {
 		TRY(session_shape(s, HEAD_LM | head, &shape, e));
-		TRY(model_open(&m, s->backend, &shape, e));
+		TRY(model_open_held(&m, s->backend, &shape, e));
 	}
 	session_endpoint(s, "learner", learner);
 	service_endpoints(s, services, sizeof services);

@@ -250,7 +250,7 @@ int session_shape(const struct session *s, int heads_kind, struct shape *shape, 
 
 int session_export(const struct session *s, const char *folder, const struct model *m, struct err *e)
 {
-	int rc = model_folder_write(folder, m, s->task->tokenizer, e);
+	int rc = model_folder_write_as(folder, m, s->task->tokenizer, (enum safetensors_dtype)model_folder_dtype(s->config.model.save_dtype), e);
 	/* another tokenizer than the start model's own has other settings too */
 	if (rc == 0 && s->config.model.init[0] && !s->config.tokenizer.path[0]) rc = model_folder_copy_rest(s->config.model.init, folder, e);
 	return rc;

@@ -192,7 +192,7 @@ static int open_parts(struct collect *t, struct err *e)
 	if (t->s.config.collect.command[0]) TRY(scorer_command_open(&t->judge, t->s.config.collect.command, 0, e));
 	else TRY(task_scorer_open(&t->judge, t->s.task, e));
 	TRY(session_start_folder(&t->s, "collect", folder, e));
-	TRY(model_folder_open(&t->model, folder, t->s.backend, HEAD_LM, e));
+	TRY(model_folder_open_held(&t->model, folder, t->s.backend, HEAD_LM, e));
 	session_generation(&t->s, &o);
 	o.purpose = RNG_COLLECT;
 	TRY(generator_open(&t->generator, t->model, &o, e));

@@ -64,7 +64,7 @@ static int open_models(struct stage *t, struct err *e)
 	int rc = 0, head = strcmp(t->s.config.ppo.critic, "head") == 0 ? HEAD_SCALAR : 0;
 	TRY(session_start_folder(&t->s, "ppo", folder, e));
 	TRY(trained_open(&t->policy, &t->reference, &t->s, "ppo", folder, HEAD_LM | head, e));
-	if (!t->reference) TRY(model_folder_open(&t->reference, folder, t->s.backend, HEAD_LM, e));
+	if (!t->reference) TRY(model_folder_open_held(&t->reference, folder, t->s.backend, HEAD_LM, e));
 	if (t->policy->shape.vocab < tokenizer_vocab_size(t->s.task->tokenizer))
 		TRY(err_set(e, ERR_MISMATCH, "the model %s has %lld tokens, the task's tokenizer %d", folder, (long long)t->policy->shape.vocab,
 			    tokenizer_vocab_size(t->s.task->tokenizer)));

@@ -92,7 +92,7 @@ static int finish(struct stage *t, struct err *e)
 	const struct mixture_source *sources = corpus_sources(t->corpus, &n);
 	json_object_set_new(j, "sources", list);
 	TRY(session_path(&t->s, "models/pretrain", folder, e));
-	TRY(model_folder_write(folder, t->t.model, corpus_tokenizer(t->corpus), e));
+	TRY(model_folder_write_as(folder, t->t.model, corpus_tokenizer(t->corpus), (enum safetensors_dtype)model_folder_dtype(c->model.save_dtype), e));
 	mixture_shares(t->mixture, c->pretrain.steps * c->pretrain.batch, sequences, epochs);
 	for (int i = 0; i < n; i++) {
 		uint32_t count;

@@ -189,13 +189,24 @@ static void build(struct adapter *a, struct arena *arena, const struct params *p
 	}
 }
 
+/* Parameter k of the base into what learns as `whole`. */
+static void copy_param(struct model *m, int k, int whole)
+{
+	size_t bytes = (size_t)m->base->params.list[k].size * sizeof(float);
+	float *host = malloc(bytes);
+	CHECK(host, "out of memory for %zu bytes of weights", bytes);
+	model_get_param(m->base, k, host);
+	m->ops->upload(m->backend, m->adapter->weights + m->adapter->params.list[whole].offset, host, bytes);
+	free(host);
+}
+
 static void copy_whole(struct model *m)
 {
 	const struct params *from = &m->base->params;
 	for (int i = 0; i < m->params.count; i++) {
 		int whole = m->adapter->slot[i].whole, k = whole < 0 ? -1 : params_find(from, m->params.list[i].name);
 		if (k >= 0 && from->list[k].size == m->params.list[i].size)
-			m->ops->copy(m->backend, m->adapter->weights + m->adapter->params.list[whole].offset, model_vector(m->base, k), (size_t)from->list[k].size * sizeof(float));
+			copy_param(m, k, whole);
 	}
 }
 

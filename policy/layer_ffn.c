@@ -71,7 +71,8 @@ static struct experts_args experts_of(const struct pass *p, struct layer_acts *l
 	const struct shape *s = &p->m->shape;
 	int64_t n = p->b->rows * s->chosen;
 	struct experts_args e = {.x = x, .experts = (int)s->experts, .chosen = (int)s->chosen, .expert = l->expert, .weight = l->weight,
-				     .gate = layer_weight(p, w->gate), .up = layer_weight(p, w->up), .down = layer_weight(p, w->down), .order = l->order,
+				     .gate = layer_weight(p, w->gate), .up = layer_weight(p, w->up), .down = layer_weight(p, w->down),
+				     .gate_at = model_apart(p->m, w->gate), .up_at = model_apart(p->m, w->up), .down_at = model_apart(p->m, w->down), .order = l->order,
 				     .offset = l->offset, .g = tensor_f32(l->g, n, s->expert_width), .u = tensor_f32(l->u, n, s->expert_width),
 				     .work = tensor_f32(p->a->work, n, s->width + 3 * s->expert_width)};
 	e.work.cols += 2 * low_of(p, w, e.low);

@@ -3,11 +3,12 @@
  * chosen ones, or dense (layer_attention.c, layer_ffn.c). */
 #include "policy/adapter.h"
 #include "policy/layer.h"
+#include "policy/weights.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-int model_open(struct model **out, struct backend *backend, const struct shape *s, struct err *e)
+static int open(struct model **out, struct backend *backend, const struct shape *s, int held, struct err *e)
 {
 	*out = NULL;
 	int rc = shape_check(s, e);
@@ -21,13 +22,12 @@ int model_open(struct model **out, struct backend *backend, const struct shape *
 	params_build(&m->params, s, m->arena);
 	int64_t n = s->max_positions * (shape_rope_dims(s) / 2);
 	backend_purpose(backend, "weights");
-	m->weights = m->ops->alloc(backend, (size_t)m->params.floats * sizeof(float));
 	m->learned = &m->params;
-	m->learned_weights = m->weights;
+	rc = weights_open(m, held);
 	m->cos = m->ops->alloc(backend, (size_t)n * sizeof(float));
 	m->sin = m->ops->alloc(backend, (size_t)n * sizeof(float));
 	float *cs = malloc((size_t)n * sizeof *cs + 1), *sn = malloc((size_t)n * sizeof *sn + 1);
-	if (!m->weights || !m->cos || !m->sin || !cs || !sn) {
+	if (rc < 0 || !m->cos || !m->sin || !cs || !sn) {
 		free(cs);
 		free(sn);
 		rc = err_set(e, ERR_MEMORY, "no memory for a model of %lld parameters (%.1f MiB)%s", (long long)m->params.parameters,
@@ -44,61 +44,30 @@ int model_open(struct model **out, struct backend *backend, const struct shape *
 	return 0;
 }
 
+int model_open(struct model **out, struct backend *backend, const struct shape *s, struct err *e)
+{
+	return open(out, backend, s, 0, e);
+}
+
+int model_open_held(struct model **out, struct backend *backend, const struct shape *s, struct err *e)
+{
+	return open(out, backend, s, 1, e);
+}
+
 void model_close(struct model *m)
 {
 	if (!m) return;
-	void *p[] = {m->adapter ? m->adapter->weights : NULL, m->base ? NULL : m->weights, m->base ? NULL : m->cos, m->base ? NULL : m->sin};
+	void *p[] = {m->adapter ? m->adapter->weights : NULL, m->base ? NULL : m->cos, m->base ? NULL : m->sin};
 	for (size_t i = 0; i < sizeof p / sizeof *p; i++)
 		if (p[i]) m->ops->release(m->backend, p[i]);
+	weights_close(m);
 	arena_close(m->arena);
 	free(m);
-}
-
-void model_put(struct model *m, const float *host)
-{
-	CHECK(!m->base, "weights into a model with an adapter, which are another model's");
-	m->ops->upload(m->backend, m->weights, host, (size_t)m->params.floats * sizeof *host);
-	m->ops->weights_changed(m->backend);
-}
-
-void model_get(const struct model *m, float *host)
-{
-	if (!m->base) {
-		m->ops->download(m->backend, host, m->weights, (size_t)m->params.floats * sizeof *host);
-		return;
-	}
-	memset(host, 0, (size_t)m->params.floats * sizeof *host); /* between parameters, as in an arena */
-	for (int i = 0; i < m->params.count; i++)
-		m->ops->download(m->backend, host + m->params.list[i].offset, model_vector(m, i), (size_t)m->params.list[i].size * sizeof *host);
-	adapter_merge(m, host);
-}
-
-void model_put_learned(struct model *m, const float *host)
-{
-	m->ops->upload(m->backend, m->learned_weights, host, (size_t)m->learned->floats * sizeof *host);
-	m->ops->weights_changed(m->backend);
-}
-
-void model_get_learned(const struct model *m, float *host)
-{
-	m->ops->download(m->backend, host, m->learned_weights, (size_t)m->learned->floats * sizeof *host);
 }
 
 int model_learned_index(const struct model *m, int param)
 {
 	return m->adapter && param >= 0 ? m->adapter->slot[param].whole : param;
-}
-
-struct tensor model_view(const struct model *m, int param)
-{
-	int i = m->adapter ? model_learned_index(m, param) : -1;
-	return i >= 0 ? params_view(m->learned, i, m->learned_weights) : params_view(&m->params, param, m->weights);
-}
-
-float *model_vector(const struct model *m, int param)
-{
-	int i = m->adapter ? model_learned_index(m, param) : -1;
-	return i >= 0 ? params_vector(m->learned, i, m->learned_weights) : params_vector(&m->params, param, m->weights);
 }
 
 struct tensor model_grad(const struct model *m, int param, float *grads)

@@ -10,6 +10,7 @@
 #include "policy/params.h"
 
 struct adapter;
+struct weights;
 
 struct model {
 	struct backend *backend;
@@ -17,7 +18,8 @@ struct model {
 	struct shape shape;
 	struct params params;
 	struct arena *arena;
-	float *weights;      /* backend, [params.floats] */
+	float *weights;      /* backend, [params.floats] in f32; NULL in a model that is only held */
+	struct weights *held; /* what is computed with where that is not `weights` (weights.h); NULL: it is */
 	float *cos, *sin;    /* backend, [max_positions, head_dim/2] */
 	/* What learns, and is therefore what optimisers, checkpoints and publication hold: all of the above, or with an adapter
 	 * (adapter.h) that alone, and the rest is another model's. */
@@ -29,18 +31,29 @@ struct model {
 
 /* Weights are zero until model_init or model_load. */
 int model_open(struct model **out, struct backend *, const struct shape *, struct err *);
+/* For a model that never learns (a reference, a sampler): in the host's memory it takes what its operations need and no more. Of a
+ * file that model_load or model_load_folder gives it, what lies there as it is needed stays there, mapped. */
+int model_open_held(struct model **out, struct backend *, const struct shape *, struct err *);
 void model_close(struct model *);
 void model_init(struct model *, uint64_t seed);
-/* Whole-arena copies from and to host memory [params.floats]. With an adapter: model_get gives its sum with the base, and
- * model_put is refused, since the weights are another model's. */
+/* Whole-arena copies from and to host memory [params.floats], and of one parameter [size]. In bf16 a model that is held keeps the
+ * rounded values alone. With an adapter: model_get gives its sum with the base, and model_put is refused, since the weights are
+ * another model's; of one parameter what learns itself, or the base's. */
 void model_put(struct model *, const float *host);
 void model_get(const struct model *, float *host);
+void model_put_param(struct model *, int param, const float *host);
+void model_get_param(const struct model *, int param, float *host);
 /* The same of what learns, [learned->floats]. */
 void model_put_learned(struct model *, const float *host);
 void model_get_learned(const struct model *, float *host);
-/* Where the weights of a parameter are, as a matrix (params_view) or a vector; an index < 0 gives NULL. */
+/* To be called when `weights` or `learned_weights` were written to: a rounded copy follows, packed forms are stale. */
+void model_changed(struct model *);
+/* What is computed with of a parameter, as a matrix (params_view; in bf16 where the backend has it so) or a vector (f32); an index < 0
+ * gives NULL. */
 struct tensor model_view(const struct model *, int param);
-float *model_vector(const struct model *, int param);
+const float *model_vector(const struct model *, int param);
+/* The matrices of a stack where they do not lie one behind the other, [stack]; else NULL. */
+const void *const *model_apart(const struct model *, int param);
 /* Index in `learned` of a parameter that itself learns; -1: it is frozen. */
 int model_learned_index(const struct model *, int param);
 /* Where its gradient goes in an arena of the layout of `learned`; NULL: it is frozen, or grads is NULL. */

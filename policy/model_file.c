@@ -2,7 +2,9 @@
  * once to name every matrix of every arena; each is then looked for in the file
  * under its spellings (model_source.c), and what the file has beyond that is
  * refused unless it is known to be no weight. */
+#include "core/tensor/bf16.h"
 #include "policy/model_pieces.h"
+#include "policy/weights.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -44,14 +46,6 @@ void pieces_make(struct pieces *out, const struct params *p, const struct params
 
 /* ---- writing ---- */
 
-static uint16_t to_bf16(float x)
-{
-	uint32_t b;
-	memcpy(&b, &x, sizeof b);
-	if ((b & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(b >> 16 | 0x40);
-	return (uint16_t)((b + 0x7FFF + (b >> 16 & 1)) >> 16);
-}
-
 /* Round to nearest even; beyond the range infinity. */
 static uint16_t to_f16(float x)
 {
@@ -72,18 +66,19 @@ static uint16_t to_f16(float x)
 	return (uint16_t)(sign | b >> 13);
 }
 
-/* The bytes of a piece as they go to disk: the arena's own when nothing is to be done, else a copy to free. */
+/* The bytes of a piece as they go to disk, a copy to free; NULL: they lie so already. */
 static void *piece_bytes(const struct piece *x, enum safetensors_dtype dtype)
 {
 	int64_t rows = x->shape[0], cols = x->ndim == 2 ? x->shape[1] : 1, n = rows * cols;
+	if (!x->turned && dtype == (x->half ? SAFETENSORS_BF16 : SAFETENSORS_F32)) return NULL;
 	void *copy = malloc((size_t)n * safetensors_dtype_bytes(dtype) + 1);
 	CHECK(copy, "out of memory to convert %s", x->name);
 	for (int64_t r = 0; r < rows; r++)
 		for (int64_t c = 0; c < cols; c++) {
-			float v = x->turned ? x->data[c * rows + r] : x->data[r * cols + c];
-			int64_t at = r * cols + c;
+			int64_t from = x->turned ? c * rows + r : r * cols + c, at = r * cols + c;
+			float v = x->half ? bf16_widen(x->half[from]) : x->data[from];
 			if (dtype == SAFETENSORS_F32) ((float *)copy)[at] = v;
-			else ((uint16_t *)copy)[at] = dtype == SAFETENSORS_BF16 ? to_bf16(v) : to_f16(v);
+			else ((uint16_t *)copy)[at] = dtype == SAFETENSORS_BF16 ? bf16_round(v) : to_f16(v);
 		}
 	return copy;
 }
@@ -96,9 +91,9 @@ static int write_pieces(struct pieces all, const char *path, enum safetensors_dt
 	CHECK(entry && copy, "out of memory for %zu tensors", all.count);
 	for (size_t i = 0; i < all.count; i++) {
 		const struct piece *x = &all.list[i];
-		if (x->turned || dtype != SAFETENSORS_F32) copy[i] = piece_bytes(x, dtype);
+		copy[i] = piece_bytes(x, dtype);
 		entry[i] = (struct safetensors_entry){.name = x->name, .dtype = dtype, .ndim = x->ndim, .shape = {x->shape[0], x->shape[1]},
-						      .data = copy[i] ? copy[i] : x->data};
+						      .data = copy[i] ? copy[i] : x->half ? (const void *)x->half : x->data};
 	}
 	int rc = safetensors_write(path, entry, all.count, &format, 1, durable, hash, e);
 	for (size_t i = 0; i < all.count; i++) free(copy[i]);
@@ -117,26 +112,27 @@ int params_save(const struct params *p, const struct params_arena *arenas, int n
 
 /* ---- reading ---- */
 
+/* One matrix from where it was found. */
+static int read_piece(const struct piece *x, float *to, struct err *e)
+{
+	struct safetensors_tensor part = *x->from;
+	part.elements = x->shape[0] * (x->ndim == 2 ? x->shape[1] : 1);
+	part.data += (size_t)x->first * safetensors_dtype_bytes(part.dtype);
+	if (!x->turned) return safetensors_read_f32(&part, to, e);
+	float *flat = malloc((size_t)part.elements * sizeof *flat + 1);
+	CHECK(flat, "out of memory to read %s", x->name);
+	int rc = safetensors_read_f32(&part, flat, e);
+	for (int64_t r = 0; r < x->shape[0]; r++)
+		for (int64_t c = 0; c < x->shape[1]; c++) to[c * x->shape[0] + r] = flat[r * x->shape[1] + c];
+	free(flat);
+	return rc;
+}
+
 static int read_pieces(const struct pieces *all, struct err *e)
 {
 	int rc = 0;
-	for (size_t i = 0; i < all->count && rc == 0; i++) {
-		const struct piece *x = &all->list[i];
-		if (!x->from || !x->data) continue;
-		struct safetensors_tensor part = *x->from;
-		part.elements = x->shape[0] * (x->ndim == 2 ? x->shape[1] : 1);
-		part.data += (size_t)x->first * safetensors_dtype_bytes(part.dtype);
-		if (!x->turned) {
-			rc = safetensors_read_f32(&part, x->data, e);
-			continue;
-		}
-		float *flat = malloc((size_t)part.elements * sizeof *flat + 1);
-		CHECK(flat, "out of memory to read %s", x->name);
-		rc = safetensors_read_f32(&part, flat, e);
-		for (int64_t r = 0; r < x->shape[0]; r++)
-			for (int64_t c = 0; c < x->shape[1]; c++) x->data[c * x->shape[0] + r] = flat[r * x->shape[1] + c];
-		free(flat);
-	}
+	for (size_t i = 0; i < all->count && rc == 0; i++)
+		if (all->list[i].from && all->list[i].data) rc = read_piece(&all->list[i], all->list[i].data, e);
 	return rc;
 }
 
@@ -160,19 +156,51 @@ int params_load(const struct params *p, const struct params_arena *arenas, int n
 	return rc;
 }
 
-static float *staging(const struct params *p, struct err *e)
+/* ---- models ---- */
+
+/* Pieces of a whole model where its weights are: what it computes with (rounded), or its f32 arena where it has one. *host: to be
+ * freed after them. */
+static int model_pieces(struct pieces *all, const struct model *m, int rounded, float **host, struct err *e)
 {
-	float *host = calloc((size_t)p->floats, sizeof *host);
-	if (!host) err_set(e, ERR_MEMORY, "no memory to pass %lld parameters between a file and the model", (long long)p->parameters);
-	return host;
+	*host = NULL;
+	if (!m->held || (m->weights && !rounded)) {
+		int direct = backend_on_host(m->backend) && !m->base; /* with an adapter: the sum with the base */
+		*host = direct ? NULL : malloc((size_t)m->params.floats * sizeof **host);
+		if (!direct && !*host) return err_set(e, ERR_MEMORY, "no memory to pass %lld parameters from the model to a file", (long long)m->params.parameters);
+		if (!direct) model_get(m, *host);
+		pieces_make(all, &m->params, &(struct params_arena){"", direct ? m->weights : *host}, 1);
+		return 0;
+	}
+	pieces_make(all, &m->params, &(struct params_arena){"", NULL}, 1);
+	struct piece *x = all->list;
+	for (int i = 0; i < m->params.count; i++)
+		for (int64_t k = 0; k < m->params.list[i].stack; k++, x++) {
+			struct tensor t = model_view(m, i);
+			const void *const *apart = model_apart(m, i);
+			int64_t at = k * (m->params.list[i].size / m->params.list[i].stack);
+			CHECK(t.data || apart, "%s has no weights to save", x->name);
+			if (apart) x->half = apart[k];
+			else if (t.dtype == DTYPE_BF16) x->half = (const uint16_t *)t.data + at;
+			else x->data = (float *)t.data + at;
+		}
+	return 0;
 }
 
 int model_save(const struct model *m, const char *path, int durable, char hash[HASH_HEX], struct err *e)
 {
-	float *host = staging(m->learned, e);
-	if (!host) return ERR_MEMORY;
-	model_get_learned(m, host);
-	int rc = params_save(m->learned, &(struct params_arena){"", host}, 1, path, durable, hash, e);
+	struct pieces all;
+	float *host;
+	if (m->learned != &m->params) {
+		host = malloc((size_t)m->learned->floats * sizeof *host);
+		if (!host) return err_set(e, ERR_MEMORY, "no memory to save %lld parameters", (long long)m->learned->parameters);
+		model_get_learned(m, host);
+		pieces_make(&all, m->learned, &(struct params_arena){"", host}, 1);
+	} else {
+		int rc = model_pieces(&all, m, 1, &host, e);
+		if (rc < 0) return rc;
+	}
+	int half = m->learned == &m->params && backend_weights(m->backend) == DTYPE_BF16;
+	int rc = write_pieces(all, path, half ? SAFETENSORS_BF16 : SAFETENSORS_F32, durable, hash, e);
 	free(host);
 	return rc;
 }
@@ -180,46 +208,134 @@ int model_save(const struct model *m, const char *path, int durable, char hash[H
 int model_save_as(const struct model *m, const char *path, enum safetensors_dtype dtype, struct err *e)
 {
 	struct pieces all;
-	float *host = staging(&m->params, e);
-	if (!host) return ERR_MEMORY;
-	model_get(m, host);
-	pieces_make(&all, &m->params, &(struct params_arena){"", host}, 1);
+	float *host;
+	int rc = model_pieces(&all, m, 0, &host, e);
+	if (rc < 0) return rc;
 	for (size_t i = 0; m->shape.family != FAMILY_TENFOLD && i < all.count; i++)
 		if (!strcmp(all.list[i].name, "score.bias") && all.list[i].data[0] == 0) {
 			memmove(all.list + i, all.list + i + 1, (all.count - i - 1) * sizeof *all.list);
 			all.count--;
 		}
-	int rc = write_pieces(all, path, dtype, 1, NULL, e);
+	rc = write_pieces(all, path, dtype, 1, NULL, e);
 	free(host);
 	return rc;
 }
 
-/* shape NULL: the table's names alone. */
-static int model_read(struct model *m, const struct safetensors *s, const struct shape *shape, const char *path, int flags, struct err *e)
+/* Every parameter that was found, one after the other through memory for the largest of them. */
+static int each_param(const struct params *p, const struct pieces *all, int (*take)(void *ctx, int param, const float *host), void *ctx, struct err *e)
 {
-	float *host = staging(m->learned, e);
-	if (!host) return ERR_MEMORY;
-	if (flags & MODEL_FILE_KEEP_HEADS) model_get_learned(m, host);
-	int rc = load(s, m->learned, &(struct params_arena){"", host}, 1, shape, path, flags, e);
-	if (rc == 0) model_put_learned(m, host);
+	const struct piece *x = all->list;
+	float *host = NULL;
+	int64_t most = 0;
+	int rc = 0;
+	for (int i = 0; i < p->count; i++) most = p->list[i].size > most ? p->list[i].size : most;
+	host = malloc((size_t)most * sizeof *host + 1);
+	if (!host) return err_set(e, ERR_MEMORY, "no memory to read a tensor of %lld elements", (long long)most);
+	for (int i = 0; i < p->count && rc == 0; x += p->list[i++].stack) {
+		int64_t each = p->list[i].size / p->list[i].stack;
+		if (!x->from) continue;
+		for (int64_t k = 0; k < p->list[i].stack && rc == 0; k++) rc = read_piece(x + k, host + k * each, e);
+		if (rc == 0) rc = take(ctx, i, host);
+	}
 	free(host);
+	return rc;
+}
+
+static int take_learned(void *ctx, int param, const float *host)
+{
+	struct model *m = ctx;
+	const struct param *q = &m->learned->list[param];
+	m->ops->upload(m->backend, m->learned_weights + q->offset, host, (size_t)q->size * sizeof *host);
+	return 0;
+}
+
+/* Addresses of a parameter's matrices in a mapped file, when they can be used there: of the type wanted, not transposed, aligned,
+ * and as a stack unless it is bf16. */
+static int find_mapped(const struct piece *x, const struct param *q, enum dtype type, const void **at)
+{
+	size_t bytes = dtype_bytes(type);
+	for (int64_t k = 0; k < q->stack; k++) {
+		at[k] = x[k].from->data + (size_t)x[k].first * bytes;
+		if (x[k].turned || x[k].from->dtype != (type == DTYPE_BF16 ? SAFETENSORS_BF16 : SAFETENSORS_F32) || (uintptr_t)at[k] % bytes) return 0;
+		if (type == DTYPE_F32 && k && (const char *)at[k] != (const char *)at[k - 1] + (size_t)(q->size / q->stack) * bytes) return 0;
+	}
+	return 1;
+}
+
+/* Parameter i of a held model: mapped, or converted matrix by matrix. *mapped: 1 when it is. */
+static int hold(struct model *m, int i, const struct piece *x, int *mapped, struct err *e)
+{
+	const struct param *q = &m->params.list[i];
+	int64_t each = q->size / q->stack;
+	int rc = 0, rounded_vector = !q->cols && backend_weights(m->backend) != DTYPE_F32;
+	if (!x->from && (model_view(m, i).data || model_apart(m, i))) return 0; /* a head that only the model has */
+	enum dtype type = !q->cols ? DTYPE_F32 : x->from ? weights_type(m, x->from->dtype) : backend_weights(m->backend);
+	const void **at = calloc((size_t)q->stack, sizeof *at);
+	float *host = malloc((size_t)each * sizeof *host + 1);
+	CHECK(at && host, "out of memory to read %s", x->name);
+	if (x->from && !rounded_vector && find_mapped(x, q, type, at)) {
+		weights_map(m, i, type, at);
+		*mapped = 1;
+	} else {
+		char *own = weights_own(m, i, type);
+		if (!own) rc = err_set(e, ERR_MEMORY, "no memory for %s, %lld elements", x->name, (long long)q->size);
+		for (int64_t k = 0; k < q->stack && rc == 0 && x->from; k++) {
+			rc = read_piece(x + k, host, e);
+			if (rc == 0) weights_convert(m, own + (size_t)(k * each) * dtype_bytes(type), type, host, each);
+		}
+	}
+	free(at);
+	free(host);
+	return rc;
+}
+
+/* shape NULL: the table's names alone. *kept: 1 when the model goes on using the file. */
+static int model_read(struct model *m, struct safetensors *s, const struct shape *shape, const char *path, int flags, int *kept, struct err *e)
+{
+	struct pieces all;
+	int whole = m->learned == &m->params;
+	pieces_make(&all, m->learned, &(struct params_arena){"", NULL}, 1);
+	int rc = pieces_find(&all, s, shape, path, flags, e);
+	const struct piece *x = all.list;
+	*kept = 0;
+	if (rc == 0 && (m->weights || !whole)) rc = each_param(m->learned, &all, take_learned, m, e);
+	else
+		for (int i = 0; rc == 0 && i < m->params.count; x += m->params.list[i++].stack) rc = hold(m, i, x, kept, e);
+	if (rc == 0 && !m->weights && whole) weights_keep(m, *kept ? s : NULL);
+	if (rc == 0) model_changed(m);
+	free(all.list);
 	return rc;
 }
 
 int model_load(struct model *m, const char *path, int flags, struct err *e)
 {
 	struct safetensors *s = NULL;
-	int rc = safetensors_open(&s, path, e);
-	if (rc == 0) rc = model_read(m, s, NULL, path, flags, e);
-	safetensors_close(s);
+	int kept = 0, rc = safetensors_open(&s, path, e);
+	if (rc == 0) rc = model_read(m, s, NULL, path, flags, &kept, e);
+	if (!kept) safetensors_close(s);
 	return rc;
 }
 
 int model_load_folder(struct model *m, const char *folder, int flags, struct err *e)
 {
 	struct safetensors *s = NULL;
+	int kept = 0, rc = safetensors_open_folder(&s, folder, e);
+	if (rc == 0) rc = model_read(m, s, &m->shape, folder, flags, &kept, e);
+	if (!kept) safetensors_close(s);
+	return rc;
+}
+
+int model_each_param(const struct params *p, const struct shape *shape, const char *folder, int flags, int (*take)(void *ctx, int param, const float *host),
+		     void *ctx, struct err *e)
+{
+	struct safetensors *s = NULL;
+	struct pieces all;
 	int rc = safetensors_open_folder(&s, folder, e);
-	if (rc == 0) rc = model_read(m, s, &m->shape, folder, flags, e);
+	if (rc < 0) return rc;
+	pieces_make(&all, p, &(struct params_arena){"", NULL}, 1);
+	rc = pieces_find(&all, s, shape, folder, flags, e);
+	if (rc == 0) rc = each_param(p, &all, take, ctx, e);
+	free(all.list);
 	safetensors_close(s);
 	return rc;
 }

@@ -10,7 +10,12 @@
  * silently: a tensor that is missing, one that the table does not have, another
  * shape or a type that would have to be rounded is refused by name, and the
  * model stays as it was. F16 and BF16 are widened, which is exact. Only heads
- * may differ, when the caller says so: a critic starts from a policy's file. */
+ * may differ, when the caller says so: a critic starts from a policy's file.
+ *
+ * A model that is only held (model_open_held) uses the mapped file itself for
+ * every matrix that lies there as products take it; it must not be written over
+ * then (nothing here does: files are replaced, not rewritten). Other tensors are
+ * read one by one, never the whole model at once. */
 #ifndef TENFOLD_POLICY_MODEL_FILE_H
 #define TENFOLD_POLICY_MODEL_FILE_H
 
@@ -23,7 +28,7 @@ enum {
 	MODEL_FILE_KEEP_HEADS = 2, /* heads that only the model has keep their values */
 };
 
-/* Writes what learns (all weights, or an adapter); equal weights give equal bytes. durable and hash (may be NULL) as in safetensors_write. */
+/* Writes what learns (all weights, or an adapter), a whole model in the type it computes with (backend_weights); equal weights give equal bytes. durable and hash (may be NULL) as in safetensors_write. */
 int model_save(const struct model *m, const char *path, int durable, char hash[HASH_HEX], struct err *e);
 /* Reads it. flags: MODEL_FILE_…; 0: the file has exactly this model. ERR_NOT_FOUND: no file, or a tensor is missing;
  * ERR_MISMATCH: another shape, or a tensor too many; ERR_FORMAT: another type, or not a safetensors file. */
@@ -33,6 +38,9 @@ int model_load(struct model *m, const char *path, int flags, struct err *e);
  * that `transformers` writes (with or without the prefix of the base model, experts apart or fused), buffers that are no
  * weights passed over. */
 int model_load_folder(struct model *m, const char *folder, int flags, struct err *e);
+/* Each parameter in f32, one after the other, in the order of the table; heads that are missing are passed over as flags say. */
+int model_each_param(const struct params *p, const struct shape *s, const char *folder, int flags, int (*take)(void *ctx, int param, const float *host),
+		     void *ctx, struct err *e);
 /* What is in such a folder without reading the weights: every tensor is there with its shape, none is left over. */
 int model_check_folder(const struct params *p, const struct shape *s, const char *folder, int flags, struct err *e);
 /* Writes all weights rounded to F32, F16 or BF16, for a folder of the shape's family: a classifier's layout there has no

@@ -19,6 +19,17 @@ static int join(char out[PATH_MAX], const char *folder, const char *file, struct
 	return err_set(e, ERR_RANGE, "path too long: %s/%s", folder, file);
 }
 
+int model_folder_dtype(const char *name)
+{
+	static const struct {
+		const char *name;
+		enum safetensors_dtype dtype;
+	} types[] = {{"f32", SAFETENSORS_F32}, {"f16", SAFETENSORS_F16}, {"bf16", SAFETENSORS_BF16}};
+	for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+		if (!strcmp(types[i].name, name)) return (int)types[i].dtype;
+	return -1;
+}
+
 int model_folder_write_as(const char *folder, const struct model *m, const struct tokenizer *t, enum safetensors_dtype dtype, struct err *e)
 {
 	char path[PATH_MAX], *text = NULL;
@@ -75,7 +86,7 @@ out:
 	return rc;
 }
 
-int model_folder_open(struct model **out, const char *folder, struct backend *backend, int heads_kind, struct err *e)
+static int open_folder(struct model **out, const char *folder, struct backend *backend, int heads_kind, int held, struct err *e)
 {
 	struct shape s;
 	char base[PATH_MAX];
@@ -84,7 +95,7 @@ int model_folder_open(struct model **out, const char *folder, struct backend *ba
 	TRY(model_folder_base(folder, base, sizeof base, e));
 	TRY(model_folder_shape(base, &s, e));
 	s.heads_kind = heads_kind;
-	TRY(model_open(out, backend, &s, e));
+	TRY(held ? model_open_held(out, backend, &s, e) : model_open(out, backend, &s, e));
 	TRY(model_load_folder(*out, base, MODEL_FILE_SKIP_HEADS | (heads_kind & HEAD_SCALAR ? MODEL_FILE_KEEP_HEADS : 0), e));
 	if (adapter_is_folder(folder)) TRY(model_folder_merge(*out, folder, e));
 	return 0;
@@ -92,6 +103,16 @@ out:
 	model_close(*out);
 	*out = NULL;
 	return rc;
+}
+
+int model_folder_open(struct model **out, const char *folder, struct backend *backend, int heads_kind, struct err *e)
+{
+	return open_folder(out, folder, backend, heads_kind, 0, e);
+}
+
+int model_folder_open_held(struct model **out, const char *folder, struct backend *backend, int heads_kind, struct err *e)
+{
+	return open_folder(out, folder, backend, heads_kind, 1, e);
 }
 
 int model_folder_merge(struct model *m, const char *adapter, struct err *e)

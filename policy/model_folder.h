@@ -12,6 +12,8 @@
 
 /* Makes the folder when missing; each file replaces an older one atomically, config.json last. */
 int model_folder_write(const char *folder, const struct model *m, const struct tokenizer *t, struct err *e);
+/* f32, f16 or bf16 as people write it; -1: none of them. */
+int model_folder_dtype(const char *name);
 /* The same with the weights rounded to F32, F16 or BF16. */
 int model_folder_write_as(const char *folder, const struct model *m, const struct tokenizer *t, enum safetensors_dtype dtype, struct err *e);
 /* The shape in config.json; a missing key is an error that names it. */
@@ -22,6 +24,8 @@ int model_folder_copy_rest(const char *from, const char *to, struct err *e);
 /* Opens the model with its weights. heads_kind: heads wanted (HEAD_LM | HEAD_SCALAR); a wanted scalar head that the
  * folder lacks starts at zero, one that is not wanted is passed over. */
 int model_folder_open(struct model **out, const char *folder, struct backend *backend, int heads_kind, struct err *e);
+/* The same for a model that never learns, see model_open_held. */
+int model_folder_open_held(struct model **out, const char *folder, struct backend *backend, int heads_kind, struct err *e);
 
 /* Merges the adapters of a folder into a model, whose heads they must fit. */
 int model_folder_merge(struct model *m, const char *adapter, struct err *e);

@@ -13,7 +13,8 @@ struct piece { /* one matrix of one arena, as on disk */
 	int ndim, turned;        /* turned: the arena has it transposed */
 	int64_t shape[2];
 	int64_t expert, experts; /* which of how many it is in its stack */
-	float *data;             /* NULL: only looked for */
+	float *data;             /* NULL: only looked for, or */
+	const uint16_t *half;    /* to be written from bf16 */
 	int head;
 	const struct safetensors_tensor *from; /* where it was found; NULL: nowhere */
 	int64_t first;           /* element of `from` that it starts at */

@@ -11,6 +11,7 @@ int optimizer_open(struct optimizer **out, struct model *m, const struct config_
 {
 	struct optimizer *o = calloc(1, sizeof *o);
 	CHECK(o, "out of memory for an optimiser");
+	CHECK(m->learned_weights, "a model that is only held does not learn");
 	o->model = m;
 	o->options = *options;
 	o->total_steps = total_steps;
@@ -114,7 +115,7 @@ void optimizer_update(struct optimizer *o, double lr, double norm)
 				       .tensorflow = !strcmp(o->options.adam, "tensorflow")};
 		m->ops->adamw(m->backend, &a);
 	}
-	m->ops->weights_changed(m->backend);
+	model_changed(m);
 }
 
 void model_count_experts(const struct model *m, const struct activations *a, const struct batch *b, int64_t *counts)
@@ -147,15 +148,15 @@ void model_balance_bias(struct model *m, const int64_t *counts, double rate)
 	int64_t layers = shape_moe_layers(&m->shape), e = m->shape.experts;
 	if (!m->shape.router_bias || rate == 0 || e > 1024) return;
 	for (int64_t l = 0; l < layers; l++) {
-		float *bias = model_vector(m, m->params.layer[m->shape.dense_layers + l].router_bias), host[1024];
+		int bias = m->params.layer[m->shape.dense_layers + l].router_bias;
+		float host[1024];
 		int64_t total = 0;
 		for (int64_t i = 0; i < e; i++) total += counts[l * e + i];
-		m->ops->download(m->backend, host, bias, (size_t)e * sizeof *host);
+		model_get_param(m, bias, host);
 		for (int64_t i = 0; i < e; i++) {
 			int64_t off = total - counts[l * e + i] * e;
 			host[i] += (float)(off > 0 ? rate : off < 0 ? -rate : 0);
 		}
-		m->ops->upload(m->backend, bias, host, (size_t)e * sizeof *host);
+		model_put_param(m, bias, host);
 	}
-	m->ops->weights_changed(m->backend);
 }

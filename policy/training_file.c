@@ -5,15 +5,19 @@
 
 #include <stdlib.h>
 
-/* Three host arenas in one allocation. */
-static int arenas_open(const struct model *m, struct params_arena a[3], struct err *e)
+/* The three arenas: themselves where they are in the host's memory, else copies of them in one allocation, *copy. */
+static int arenas_open(const struct optimizer *o, struct params_arena a[3], float **copy, struct err *e)
 {
+	const struct model *m = o->model;
 	size_t n = (size_t)m->learned->floats;
-	float *host = calloc(3 * n, sizeof *host);
-	if (!host) return err_set(e, ERR_MEMORY, "no memory to stage %lld parameters and their moments", (long long)m->learned->parameters);
-	a[0] = (struct params_arena){"", host};
-	a[1] = (struct params_arena){"exp_avg.", host + n};
-	a[2] = (struct params_arena){"exp_avg_sq.", host + 2 * n};
+	*copy = NULL;
+	a[0] = (struct params_arena){"", m->learned_weights};
+	a[1] = (struct params_arena){"exp_avg.", o->m};
+	a[2] = (struct params_arena){"exp_avg_sq.", o->v};
+	if (backend_on_host(m->backend)) return 0;
+	*copy = calloc(3 * n, sizeof **copy);
+	if (!*copy) return err_set(e, ERR_MEMORY, "no memory to stage %lld parameters and their moments", (long long)m->learned->parameters);
+	for (size_t i = 0; i < 3; i++) a[i].host = *copy + i * n;
 	return 0;
 }
 
@@ -21,14 +25,12 @@ int training_save(const struct optimizer *o, const char *path, struct err *e)
 {
 	const struct model *m = o->model;
 	struct params_arena a[3];
-	size_t bytes = (size_t)m->learned->floats * sizeof(float);
-	int rc = arenas_open(m, a, e);
+	float *copy, *from[] = {m->learned_weights, o->m, o->v};
+	int rc = arenas_open(o, a, &copy, e);
 	if (rc < 0) return rc;
-	m->ops->download(m->backend, a[0].host, m->learned_weights, bytes);
-	m->ops->download(m->backend, a[1].host, o->m, bytes);
-	m->ops->download(m->backend, a[2].host, o->v, bytes);
+	for (int i = 0; copy && i < 3; i++) m->ops->download(m->backend, a[i].host, from[i], (size_t)m->learned->floats * sizeof(float));
 	rc = params_save(m->learned, a, 3, path, 0, NULL, e);
-	free(a[0].host);
+	free(copy);
 	return rc;
 }
 
@@ -36,15 +38,12 @@ int training_load(struct optimizer *o, const char *path, struct err *e)
 {
 	struct model *m = o->model;
 	struct params_arena a[3];
-	size_t bytes = (size_t)m->learned->floats * sizeof(float);
-	int rc = arenas_open(m, a, e);
+	float *copy, *to[] = {m->learned_weights, o->m, o->v};
+	int rc = arenas_open(o, a, &copy, e);
 	if (rc < 0) return rc;
 	rc = params_load(m->learned, a, 3, path, 0, e);
-	if (rc == 0) {
-		model_put_learned(m, a[0].host);
-		m->ops->upload(m->backend, o->m, a[1].host, bytes);
-		m->ops->upload(m->backend, o->v, a[2].host, bytes);
-	}
-	free(a[0].host);
+	for (int i = 0; rc == 0 && copy && i < 3; i++) m->ops->upload(m->backend, to[i], a[i].host, (size_t)m->learned->floats * sizeof(float));
+	if (rc == 0) model_changed(m);
+	free(copy);
 	return rc;
 }

@@ -14,9 +14,12 @@ static void copy_trunk(struct model *to, const struct model *from)
 		const struct param *p = &to->params.list[i];
 		int j = params_find(&from->params, p->name);
 		if (j < 0 || i == to->params.score || i == to->params.score_bias) continue;
-		to->ops->copy(to->backend, to->weights + p->offset, from->weights + from->params.list[j].offset, (size_t)p->size * sizeof(float));
+		float *host = malloc((size_t)p->size * sizeof *host);
+		CHECK(host, "out of memory for %lld weights", (long long)p->size);
+		model_get_param(from, j, host);
+		model_put_param(to, i, host);
+		free(host);
 	}
-	to->ops->weights_changed(to->backend);
 }
 
 /* On the policy's base; one that is to start from a reward model, whose trunk is another, has a base of its own. */
@@ -33,8 +36,11 @@ static int open_adapted(struct learner *l, const struct shape *s, struct err *e)
 	}
 	TRY(adapter_open(&l->critic, base, s->heads_kind, &c, (uint64_t)l->config.run.seed, STREAM_CRITIC, e));
 	/* the head starts at zero as above, whatever the base has */
-	l->critic->ops->zero(l->critic->backend, model_vector(l->critic, l->critic->params.score), (size_t)s->width * sizeof(float));
-	l->critic->ops->zero(l->critic->backend, model_vector(l->critic, l->critic->params.score_bias), sizeof(float));
+	float *zeros = calloc((size_t)s->width, sizeof *zeros);
+	CHECK(zeros, "out of memory for a head of %lld weights", (long long)s->width);
+	model_put_param(l->critic, l->critic->params.score, zeros);
+	model_put_param(l->critic, l->critic->params.score_bias, zeros);
+	free(zeros);
 out:
 	return rc;
 }
@@ -68,14 +74,12 @@ int learner_critic_from_reward(struct learner *l, const struct reward_model *r, 
 	size_t n = (size_t)p->list[p->score].size;
 	float bias, *head = malloc(n * sizeof *head);
 	CHECK(head, "out of memory for a head of %zu weights", n);
-	const struct ops *o = l->critic->ops;
-	o->download(r->backend, head, model_vector(b->model, q->score), n * sizeof *head);
-	o->download(r->backend, &bias, model_vector(b->model, q->score_bias), sizeof bias);
+	model_get_param(b->model, q->score, head);
+	model_get_param(b->model, q->score_bias, &bias);
 	for (size_t i = 0; i < n; i++) head[i] = (float)(weight * b->gain * (double)head[i]);
 	bias = (float)(weight * (b->gain * (double)bias + b->bias));
-	o->upload(r->backend, model_vector(l->critic, p->score), head, n * sizeof *head);
-	o->upload(r->backend, model_vector(l->critic, p->score_bias), &bias, sizeof bias);
-	o->weights_changed(r->backend);
+	model_put_param(l->critic, p->score, head);
+	model_put_param(l->critic, p->score_bias, &bias);
 	free(head);
 	return 0;
 }

@@ -27,6 +27,14 @@ static int work_open(struct learner *l)
 	return 0;
 }
 
+/* Where sums over rows begin anew with every call, a micro-batch that divides a gradient block would show in the bits. */
+static int check_micro_batch(const struct config *c, const struct backend *b, struct err *e)
+{
+	if (backend_rows_divide(b) || c->ppo.micro_batch >= c->ppo.gradient_block) return 0;
+	return err_set(e, ERR_RANGE, "run.precision bf16 on a GPU needs ppo.micro_batch (%lld) to hold a whole ppo.gradient_block (%lld): raise the first or lower the second",
+		(long long)c->ppo.micro_batch, (long long)c->ppo.gradient_block);
+}
+
 int learner_open(struct learner **out, const struct config *c, struct model *policy, struct model *reference, int32_t end_token, struct err *e)
 {
 	*out = NULL;
@@ -39,10 +47,11 @@ int learner_open(struct learner **out, const struct config *c, struct model *pol
 	l->end_token = end_token;
 	l->kl_coef = c->ppo.kl_coef;
 	l->sampling = (struct sampling){(float)c->rollout.temperature, (float)c->rollout.top_p, (int)c->rollout.top_k};
+	TRY(check_micro_batch(c, policy->backend, e));
 	TRY(optimizer_open(&l->policy_opt, policy, &c->ppo.optim, c->ppo.steps, e));
 	if (!strcmp(c->ppo.critic, "separate")) TRY(learner_open_critic(l, e));
 	if (c->ppo.lag > 0 && policy->adapter) TRY(adapter_open(&l->behaviour, policy->base, policy->shape.heads_kind, &c->lora, (uint64_t)c->run.seed, STREAM_POLICY, e));
-	else if (c->ppo.lag > 0) TRY(model_open(&l->behaviour, policy->backend, &policy->shape, e));
+	else if (c->ppo.lag > 0) TRY(model_open_held(&l->behaviour, policy->backend, &policy->shape, e));
 	TRY(work_open(l));
 	*out = l;
 	return 0;

@@ -5,6 +5,7 @@
 #include "core/base/hash.h"
 #include "core/base/rng.h"
 #include "policy/adapter.h"
+#include "policy/model_file.h"
 #include "policy/model_folder.h"
 
 #include <jansson.h>
@@ -13,7 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_TOKENS = 16384 }; /* rows computed at once, about */
+enum {
+	BATCH_TOKENS = 16384, /* rows computed at once, about */
+	MEMBER_FLAGS = MODEL_FILE_SKIP_HEADS | MODEL_FILE_KEEP_HEADS,
+};
 
 static struct reward_model *model_new(struct backend *backend, int group, uint32_t members)
 {
@@ -44,7 +48,7 @@ void reward_model_close(struct reward_model *m)
 }
 
 /* Element i of a parameter is drawn by (seed, RNG_HEAD; member, i, stream). */
-static void draw(const struct model *model, int param, uint64_t seed, uint32_t member, uint32_t stream)
+static void draw(struct model *model, int param, uint64_t seed, uint32_t member, uint32_t stream)
 {
 	const struct param *p = &model->params.list[param];
 	double std = model->shape.init_std;
@@ -54,7 +58,7 @@ static void draw(const struct model *model, int param, uint64_t seed, uint32_t m
 	if (p->init == INIT_NORMAL_OUT) std /= sqrt(2.0); /* the residual stream of one layer, see params_init */
 	for (int64_t i = 0; i < p->size; i++)
 		host[i] = p->init == INIT_ONE ? 1 : (float)(std * rng_normal((struct rng_key){seed, RNG_HEAD}, member, (uint64_t)i, stream));
-	model->ops->upload(model->backend, model_vector(model, param), host, (size_t)p->size * sizeof *host);
+	model_put_param(model, param, host);
 	free(host);
 }
 
@@ -65,7 +69,6 @@ static void draw_heads(struct model *model, uint64_t seed, uint32_t member)
 	const int block[] = {g->norm1, g->q, g->k, g->v, g->o, g->norm2, g->dense_gate, g->dense_up, g->dense_down};
 	draw(model, p->score, seed, member, 0);
 	for (uint32_t i = 0; g->q >= 0 && i < sizeof block / sizeof *block; i++) draw(model, block[i], seed, member, i + 1);
-	model->ops->weights_changed(model->backend);
 }
 
 static int member_heads(const struct reward_model *m)
@@ -80,9 +83,11 @@ static void member_ready(struct reward_model *m, uint32_t member)
 	if (m->group) b->block = group_block_open(b->model);
 }
 
-static int member_open(struct reward_model *m, uint32_t member, const char *folder, struct err *e)
+/* held: it will not be trained. */
+static int member_open(struct reward_model *m, uint32_t member, const char *folder, int held, struct err *e)
 {
-	int rc = model_folder_open(&m->member[member].model, folder, m->backend, member_heads(m), e);
+	struct model **model = &m->member[member].model;
+	int rc = held ? model_folder_open_held(model, folder, m->backend, member_heads(m), e) : model_folder_open(model, folder, m->backend, member_heads(m), e);
 	if (rc == 0) member_ready(m, member);
 	return rc;
 }
@@ -97,7 +102,7 @@ int reward_model_start(struct reward_model **out, const char *folder, struct bac
 	for (uint32_t i = 0; i < members; i++) {
 		struct config_lora c = lora ? *lora : (struct config_lora){0};
 		c.modules_to_save[0] = 0; /* there is no output layer */
-		if (!lora) TRY(member_open(m, i, folder, e));
+		if (!lora) TRY(member_open(m, i, folder, 0, e));
 		else TRY(adapter_open(&m->member[i].model, m->base, member_heads(m), &c, seed, STREAM_MEMBER + i, e));
 		if (lora) member_ready(m, i);
 		draw_heads(m->member[i].model, seed, i);
@@ -117,23 +122,48 @@ static int member_path(char out[PATH_MAX], const char *folder, uint32_t member, 
 	return n < PATH_MAX ? 0 : err_set(e, ERR_RANGE, "path too long: %s", folder);
 }
 
-static void name_version(struct reward_model *m)
+struct version_hash {
+	struct hash_stream *stream;
+	const struct params *params;
+	int64_t at; /* floats of the arena so far */
+};
+
+/* What lies between parameters in the arena, and a head that the file lacks, is 0. */
+static void hash_zeros(struct version_hash *v, int64_t end)
 {
-	char hex[HASH_HEX];
-	struct hash_stream *h = hash_stream_open();
-	for (uint32_t i = 0; i < m->members; i++) {
+	static const float zero;
+	for (; v->at < end; v->at++) hash_stream_add(v->stream, &zero, sizeof zero);
+}
+
+static int hash_param(void *ctx, int param, const float *host)
+{
+	struct version_hash *v = ctx;
+	const struct param *q = &v->params->list[param];
+	hash_zeros(v, q->offset);
+	hash_stream_add(v->stream, host, (size_t)q->size * sizeof *host);
+	v->at += q->size;
+	return 0;
+}
+
+/* The version is a hash of the weights as they are in the folder, which are not those in memory where they are held in bf16. */
+static int name_version(struct reward_model *m, const char *folder, struct err *e)
+{
+	char hex[HASH_HEX], path[PATH_MAX];
+	struct version_hash v = {.stream = hash_stream_open()};
+	int rc = 0;
+	for (uint32_t i = 0; i < m->members && rc == 0; i++) {
 		const struct reward_member *b = &m->member[i];
-		size_t n = (size_t)b->model->params.floats;
-		float *host = malloc(n * sizeof *host);
-		CHECK(host, "out of memory for %zu weights", n);
-		model_get(b->model, host);
-		hash_stream_add(h, host, n * sizeof *host);
-		free(host);
+		v.params = &b->model->params;
+		v.at = 0;
+		rc = member_path(path, folder, i, e);
+		if (rc == 0) rc = model_each_param(v.params, &b->model->shape, path, MEMBER_FLAGS, hash_param, &v, e);
+		if (rc == 0) hash_zeros(&v, v.params->floats);
 		double line[] = {b->gain, b->bias};
-		hash_stream_add(h, line, sizeof line);
+		hash_stream_add(v.stream, line, sizeof line);
 	}
-	hash_stream_finish(h, hex);
+	hash_stream_finish(v.stream, hex);
 	snprintf(m->version, sizeof m->version, "model-%s", hex);
+	return rc;
 }
 
 /* In a family's layout a classifier's score is w·h alone: gain and bias of a pointwise member go into w and into reward.json's
@@ -141,21 +171,18 @@ static void name_version(struct reward_model *m)
 static void fold_head(struct reward_member *b)
 {
 	const struct params *p = &b->model->params;
-	const struct ops *o = b->model->ops;
 	if (b->model->shape.family == FAMILY_TENFOLD || b->block) return;
 	size_t n = (size_t)p->list[p->score].size;
 	float bias, *w = malloc(n * sizeof *w);
 	CHECK(w, "out of memory for a head of %zu weights", n);
-	float *at = model_vector(b->model, p->score), *bias_at = model_vector(b->model, p->score_bias);
-	o->download(b->model->backend, w, at, n * sizeof *w);
-	o->download(b->model->backend, &bias, bias_at, sizeof bias);
+	model_get_param(b->model, p->score, w);
+	model_get_param(b->model, p->score_bias, &bias);
 	for (size_t i = 0; i < n; i++) w[i] = (float)(b->gain * (double)w[i]);
 	b->bias += b->gain * (double)bias;
 	b->gain = 1;
 	bias = 0;
-	o->upload(b->model->backend, at, w, n * sizeof *w);
-	o->upload(b->model->backend, bias_at, &bias, sizeof bias);
-	o->weights_changed(b->model->backend);
+	model_put_param(b->model, p->score, w);
+	model_put_param(b->model, p->score_bias, &bias);
 	free(w);
 }
 
@@ -172,7 +199,7 @@ int reward_model_save(struct reward_model *m, const char *folder, const struct t
 		json_array_append_new(list, json_pack("{s:s,s:I,s:f,s:f,s:f}", "folder", i ? path + strlen(folder) + 1 : ".", "step", (json_int_t)b->step, "gain", b->gain, "bias",
 							   b->bias, "logit", b->logit));
 	}
-	name_version(m);
+	TRY(name_version(m, folder, e));
 	j = json_pack("{s:s,s:s,s:O}", "version", m->version, "scorer", m->group ? "group" : "pointwise", "members", list);
 	text = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
 	CHECK(text, "out of memory for reward.json");
@@ -198,7 +225,7 @@ static int read_members(struct reward_model *m, const json_t *list, const char *
 		b->gain = json_number_value(gain), b->bias = json_number_value(bias), b->logit = json_number_value(logit);
 		b->step = json_integer_value(json_object_get(j, "step")); /* 0 in files of before it was kept */
 		TRY(member_path(path, folder, i, e));
-		TRY(member_open(m, i, path, e));
+		TRY(member_open(m, i, path, 1, e));
 	}
 out:
 	return rc;
@@ -213,14 +240,11 @@ static int open_classifier(struct reward_model **out, const char *folder, struct
 	if (s.family == FAMILY_TENFOLD || s.heads_kind != HEAD_SCALAR)
 		return err_set(e, ERR_NOT_FOUND, "there is no reward model in %s: neither reward.json nor a classifier's config.json", folder);
 	struct reward_model *m = model_new(backend, 0, 1);
-	rc = member_open(m, 0, folder, e);
-	if (rc < 0) {
-		reward_model_close(m);
-		return rc;
-	}
-	name_version(m);
-	*out = m;
-	return 0;
+	rc = member_open(m, 0, folder, 1, e);
+	if (rc == 0) rc = name_version(m, folder, e);
+	if (rc < 0) reward_model_close(m);
+	else *out = m;
+	return rc;
 }
 
 int reward_model_open(struct reward_model **out, const char *folder, struct backend *backend, struct err *e)
@@ -247,7 +271,7 @@ int reward_model_open(struct reward_model **out, const char *folder, struct back
 	if (kind && strcmp(kind, "pointwise") && strcmp(kind, "group")) TRY(err_set(e, ERR_FORMAT, "%s: scorer is %s; there are pointwise and group", path, kind));
 	m = model_new(backend, kind && !strcmp(kind, "group"), (uint32_t)members);
 	TRY(read_members(m, list, folder, e));
-	name_version(m);
+	TRY(name_version(m, folder, e));
 	const char *version = json_string_value(json_object_get(j, "version"));
 	if (!version || strcmp(version, m->version))
 		TRY(err_set(e, ERR_MISMATCH, "%s is of version %s, but its files hash to %s: they are not those that were saved together", path,

@@ -15,6 +15,7 @@
 #define TENFOLD_TESTS_OPS_KIT_H
 
 #include "core/base/rng.h"
+#include "core/tensor/bf16.h"
 #include "tests/device_kit.h"
 
 #include <math.h>
@@ -49,6 +50,7 @@ struct ints {
 struct kit {
 	struct backend *b;
 	const struct ops *ops;
+	int bf16;         /* products see rounded inputs */
 	double tolerance; /* 0: KIT_TOLERANCE */
 	double typical; /* size of a result when nothing cancels; 0: as found. For shapes of one output, which may cancel */
 	uint32_t draws; /* arrays drawn so far: part of the generator's key */
@@ -60,15 +62,21 @@ struct kit {
 	void *host[KIT_ARRAYS * 4];
 };
 
-static KIT_UNUSED void kit_open(struct kit *k, const char *isa, int threads)
+static KIT_UNUSED void kit_open_in(struct kit *k, const char *isa, int threads, const char *precision)
 {
 	struct err e;
 	memset(k, 0, sizeof *k);
-	if (device_kit_open(&k->b, isa, threads, &e) < 0) {
+	if (device_kit_open_in(&k->b, isa, threads, precision, &e) < 0) {
 		k->b = NULL;
 		return;
 	}
 	k->ops = backend_ops(k->b);
+	k->bf16 = !strcmp(precision, "bf16");
+}
+
+static KIT_UNUSED void kit_open(struct kit *k, const char *isa, int threads)
+{
+	kit_open_in(k, isa, threads, "f32");
 }
 
 static KIT_UNUSED void *kit_host(struct kit *k, size_t bytes)
@@ -183,6 +191,14 @@ static KIT_UNUSED double *kit_widen(struct kit *k, struct array a)
 	double *p = kit_doubles(k, a.n);
 	for (int64_t i = 0; i < a.n; i++) p[i] = a.h[i];
 	return p;
+}
+
+/* The same of what a product takes: rounded where the backend rounds it. */
+static KIT_UNUSED double *kit_input(struct kit *k, struct array a)
+{
+	double *d = kit_widen(k, a);
+	for (int64_t i = 0; k->bf16 && i < a.n; i++) d[i] = (double)bf16_widen(bf16_round(a.h[i]));
+	return d;
 }
 
 /* sqrt(Σ(got − before − want)² / Σ want²), at least n·typical² below the line; infinite when anything is not finite or

@@ -9,7 +9,7 @@ bench --quick --json >"$folder/result.json" 2>"$folder/log"
 check='
 import json, math, sys
 result = json.load(open(sys.argv[1]))
-want = "peak linear experts attention small adamw generation scoring iteration overhead store".split()
+want = "peak linear experts attention small adamw generation scoring iteration overhead store models".split()
 wrong = []
 def look(where, value):
     if isinstance(value, dict):
@@ -37,6 +37,19 @@ bench --quick --markdown --only peak >"$folder/page.md" 2>"$folder/log"
 for text in '# Benchmarks' 't_update = ' '## The machine' '| threads |'; do
   grep -q -- "$text" "$folder/page.md" || { echo "--markdown lacks '$text'"; exit 1; }
 done
+
+# a section that is measured replaces itself, the others stay
+printf '# Benchmarks\n\nold head\n\n## By hand\n\nkept\n\n## AdamW\n\nold\n\n## Last\n\nkept too\n' >"$folder/page.md"
+bench --quick --only adamw --update "$folder/page.md" 2>"$folder/log"
+bench --quick --only models --update "$folder/page.md" 2>"$folder/log"
+python3 - "$folder/page.md" <<'PYTHON'
+import sys
+page = open(sys.argv[1]).read()
+parts = page.split("\n## ")
+assert [p.split("\n")[0] for p in parts] == ["# Benchmarks", "By hand", "AdamW", "Last", "Models on disk"], parts
+assert "old head" in parts[0] and parts[1] == "By hand\n\nkept\n" and parts[3] == "Last\n\nkept too\n", parts
+assert "\nold\n" not in page and "| parameters |" in parts[2] and "--only models`" in parts[4], parts
+PYTHON
 
 refused() { # expected status, word of the message, arguments
   local want=$1 word=$2 status=0

@@ -9,34 +9,22 @@ otherwise it is skipped.
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 
-try:
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from transformers import PreTrainedTokenizerFast
-except ImportError:
-    other = os.environ.get("TENFOLD_PYTHON")
-    if other and not os.environ.get("TENFOLD_PYTHON_USED"):
-        os.environ["TENFOLD_PYTHON_USED"] = "1"
-        os.execv(other, [other] + sys.argv)
-    print("skipped: the Python module transformers is not here (set TENFOLD_PYTHON to a Python that has it)")
-    sys.exit(77)
+import python_kit
 
-SOURCE = os.environ.get("TENFOLD_SOURCE", os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-TENFOLD = os.environ.get("TENFOLD", os.path.join(SOURCE, "build", "app", "tenfold"))
-sys.path.insert(0, os.path.join(SOURCE, "tests", "golden"))
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+python_kit.need("transformers")
+from transformers import PreTrainedTokenizerFast  # noqa: E402
+
 import chat_templates  # noqa: E402
 import tokenizer_kinds  # noqa: E402
 
 
 def tenfold(folder, lines, *options):
-    run = subprocess.run([TENFOLD, "tokenize", "--model", folder, "--chat", "--jsonl", *options], capture_output=True,
-                         input="".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines).encode())
-    if run.returncode:
-        return run.stderr.decode()
-    return [json.loads(line) for line in run.stdout.decode().split("\n") if line]
+    got, refusal = python_kit.tokenize(folder, lines, "--chat", *options)
+    return refusal if got is None else got
 
 
 def random_template(r):

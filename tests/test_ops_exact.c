@@ -309,13 +309,18 @@ static void run_kit(struct kit *k, struct results *r, split_fn split)
 }
 
 /* 0 when this processor has no such instructions. */
-static int run_all(struct results *r, const char *isa, int threads, split_fn split)
+static int run_in(struct results *r, const char *isa, int threads, const char *precision, split_fn split)
 {
 	struct kit k;
-	kit_open(&k, isa, threads);
+	kit_open_in(&k, isa, threads, precision);
 	if (!k.b) return 0;
 	run_kit(&k, r, split);
 	return 1;
+}
+
+static int run_all(struct results *r, const char *isa, int threads, split_fn split)
+{
+	return run_in(r, isa, threads, "f32", split);
 }
 
 static void compare(const struct results *a, const struct results *b, const char *what)
@@ -350,23 +355,26 @@ static void test_threads(void **state)
 	}
 }
 
-static KIT_UNUSED void compare_isa(const char *isa)
+static KIT_UNUSED void fingerprint(const char *isa, int threads, const char *precision, char hex[33])
+{
+	struct kit k;
+	kit_open_in(&k, isa, threads, precision);
+	backend_fingerprint(k.b, hex);
+	kit_close(&k);
+}
+
+static KIT_UNUSED void compare_isa(const char *isa, const char *precision)
 {
 	struct results want, got;
 	char a[33], b[33];
-	struct kit k;
-	assert_true(run_all(&want, "generic", 1, split_whole));
-	if (!run_all(&got, isa, 2, split_odd)) {
+	assert_true(run_in(&want, "generic", 1, precision, split_whole));
+	if (!run_in(&got, isa, 2, precision, split_odd)) {
 		print_message("this processor has no %s\n", isa);
 		skip();
 	}
 	compare(&want, &got, isa);
-	kit_open(&k, isa, 2);
-	backend_fingerprint(k.b, a);
-	kit_close(&k);
-	kit_open(&k, "generic", 1);
-	backend_fingerprint(k.b, b);
-	kit_close(&k);
+	fingerprint(isa, 2, precision, a);
+	fingerprint("generic", 1, precision, b);
 	assert_string_equal(a, b);
 }
 
@@ -390,13 +398,41 @@ static void test_same_as_cpu(void **state)
 static void test_avx512(void **state)
 {
 	(void)state;
-	compare_isa("avx512");
+	compare_isa("avx512", "f32");
+}
+
+static void test_avx512_bf16(void **state)
+{
+	(void)state;
+	compare_isa("avx512", "bf16");
 }
 
 static void test_avx2(void **state)
 {
 	(void)state;
-	compare_isa("avx2");
+	compare_isa("avx2", "f32");
+}
+
+static void test_avx2_bf16(void **state)
+{
+	(void)state;
+	compare_isa("avx2", "bf16");
+}
+
+/* Rows alone and in growing pieces, sums over rows continued from call to call: what the CPU promises in bf16 too. */
+static void test_splits_bf16(void **state)
+{
+	(void)state;
+	struct results want, got;
+	char f32[33], bf16[33];
+	assert_true(run_in(&want, "auto", 1, "bf16", split_whole));
+	assert_true(run_in(&got, "auto", 3, "bf16", split_single));
+	compare(&want, &got, "bf16, one row a call");
+	assert_true(run_in(&got, "auto", 2, "bf16", split_growing));
+	compare(&want, &got, "bf16, growing pieces");
+	fingerprint("auto", 1, "f32", f32);
+	fingerprint("auto", 1, "bf16", bf16);
+	assert_string_not_equal(f32, bf16);
 }
 #endif
 
@@ -423,7 +459,8 @@ int main(void)
 #if KIT_ON_DEVICE
 		cmocka_unit_test(test_same_as_cpu),
 #else
-		cmocka_unit_test(test_avx512), cmocka_unit_test(test_avx2),
+		cmocka_unit_test(test_avx512), cmocka_unit_test(test_avx2), cmocka_unit_test(test_avx512_bf16), cmocka_unit_test(test_avx2_bf16),
+		cmocka_unit_test(test_splits_bf16),
 #endif
 	};
 	return cmocka_run_group_tests_name("ops_exact", tests, NULL, NULL);

@@ -10,37 +10,27 @@ Runs where `tokenizers` can be imported by this Python or by $TENFOLD_PYTHON;
 otherwise it is skipped.
 """
 import argparse
-import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import unicodedata
 
-try:
-    import tokenizers
-except ImportError:
-    other = os.environ.get("TENFOLD_PYTHON")
-    if other and not os.environ.get("TENFOLD_PYTHON_USED"):
-        os.environ["TENFOLD_PYTHON_USED"] = "1"
-        os.execv(other, [other] + sys.argv)
-    print("skipped: the Python module tokenizers is not here (set TENFOLD_PYTHON to a Python that has it)")
-    sys.exit(77)
+import python_kit
 
-SOURCE = os.environ.get("TENFOLD_SOURCE", os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-TENFOLD = os.environ.get("TENFOLD", os.path.join(SOURCE, "build", "app", "tenfold"))
-DATA = os.path.join(SOURCE, "..", "shared", "data")
-sys.path.insert(0, os.path.join(SOURCE, "tests", "golden"))
+python_kit.need("tokenizers")
+import tokenizers  # noqa: E402
+
 import tokenizer_kinds  # noqa: E402
+
+DATA = os.path.join(python_kit.SOURCE, "..", "shared", "data")
 
 
 def tenfold(model, lines, *options):
-    run = subprocess.run([TENFOLD, "tokenize", "--model", model, "--jsonl", *options], input="".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines).encode(),
-                         capture_output=True)
-    if run.returncode:
-        sys.exit(f"FAILED: {model} {options}: {run.stderr.decode()}")
-    return [json.loads(line) for line in run.stdout.decode().split("\n") if line]
+    got, refusal = python_kit.tokenize(model, lines, *options)
+    if got is None:
+        sys.exit(f"FAILED: {model} {options}: {refusal}")
+    return got
 
 
 def compare(name, what, given, got, want):
@@ -103,6 +93,9 @@ def main():
     r = random.Random(a.seed)
     combining = [c for c in characters if unicodedata.combining(c)]
     marks = ["e" + "".join(r.choices(combining, k=n)) + "x" for n in range(2, 120)]
+    syllable, jamo = range(0xAC00, 0xD7A4), range(0x1100, 0x1200)
+    hangul = ["".join(chr(r.choice(syllable if r.random() < 0.3 else jamo)) for _ in range(r.randint(2, 40))) for _ in range(300)]
+    hangul += [chr(c) + chr(t) for c in (0xAC00, 0xAC01, 0xD408, 0x1100, 0x1161) for t in range(0x1160, 0x1200)]
     whole = files()
     bad = compared = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -126,7 +119,7 @@ def main():
             t = build()
             path = os.path.join(folder, "exact.json")
             t.save(path)
-            share = singles + strings[:a.strings // 20] + marks
+            share = singles + strings[:a.strings // 20] + marks + hangul
             got, want = tenfold(path, share), [x.ids for x in t.encode_batch_fast(share)]
             bad += compare(name, "ids", share, got, want)
             compared += len(share)

@@ -21,7 +21,7 @@ struct config_run {
 	config_string stages; /* comma separated: sft, collect, fit-reward, ppo, eval */
 	int64_t seed;
 	config_string device; /* auto, cpu, cuda */
-	config_string precision; /* f32, bf16: inputs of products; sums and weights are f32 */
+	config_string precision; /* f32, bf16: what products multiply */
 	config_string isa;    /* auto, avx2, avx512, generic: the CPU kernels' instruction set */
 	int64_t threads;      /* per process; 0: processors divided by the roles that compute at once */
 	int64_t workers, services;
@@ -31,6 +31,7 @@ struct config_run {
 
 struct config_model {
 	config_string init;              /* folder of a model to start from; empty: from scratch */
+	config_string save_dtype;        /* f32, f16, bf16: of models/STAGE */
 	int64_t width, layers, heads, kv_heads, head_dim;
 	int64_t experts, experts_per_token, expert_width, shared_experts;
 	int64_t dense_layers, dense_width; /* the first `dense_layers` layers have a dense feed-forward of this width */

@@ -243,14 +243,6 @@ static int check_ppo(const struct config_ppo *p, struct err *e)
 	return 0;
 }
 
-/* In bf16 the sums over tokens begin anew with every micro-batch: one that divides a gradient block would show in the bits. */
-static int check_precision(const struct config *c, struct err *e)
-{
-	if (strcmp(c->run.precision, "bf16") || c->ppo.micro_batch >= c->ppo.gradient_block) return 0;
-	return err_set(e, ERR_RANGE, "run.precision bf16 needs ppo.micro_batch (%lld) to hold a whole ppo.gradient_block (%lld): raise the first or lower the second",
-		(long long)c->ppo.micro_batch, (long long)c->ppo.gradient_block);
-}
-
 static int check_optim(const char *stage, const struct config_optim *o, int64_t steps, struct err *e)
 {
 	if (strcmp(o->schedule, "constant") && o->warmup >= steps)
@@ -283,7 +275,6 @@ int config_check(const struct config *c, struct err *e)
 	TRY(check_reward(&c->reward, e));
 	TRY(check_fit(c, e));
 	TRY(check_ppo(&c->ppo, e));
-	TRY(check_precision(c, e));
 	/* optimiser steps of PPO are counted in steps of the run, as the schedule is */
 	if (config_has_stage(c, "sft")) TRY(check_optim("sft", &c->sft.optim, c->sft.steps, e));
 	if (*c->pretrain.sources) TRY(check_optim("pretrain", &c->pretrain.optim, c->pretrain.steps, e));

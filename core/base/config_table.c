@@ -39,7 +39,7 @@ static const struct config_key table[] = {
 	INT("run.seed", run.seed, "1", 0, BIG, "Seed of everything random except the task's own data."),
 	CHOICE("run.device", run.device, "auto", "auto|cpu|cuda", "Where the model runs; auto takes a GPU where there is one."),
 	CHOICE("run.precision", run.precision, "f32", "f32|bf16",
-		"Inputs of matrix products: f32, or on a GPU rounded to bf16; sums, weights and all that is stored are f32. Part of the result's bits."),
+		"What matrix products multiply: f32, or weights and inputs rounded to bf16, whose sums, activations and gradients are f32; what learns keeps its weights in f32. Part of the result's bits."),
 	CHOICE("run.isa", run.isa, "auto", "auto|avx2|avx512|generic", "Instruction set of the CPU kernels; auto takes the best this processor has."),
 	INT("run.threads", run.threads, "0", 0, 256, "Threads a process; 0: processors divided by the roles that compute at once."),
 	INT("run.workers", run.workers, "2", 1, 256, "Rollout workers that `tenfold run` starts."),
@@ -48,6 +48,7 @@ static const struct config_key table[] = {
 	INT("run.keep_checkpoints", run.keep_checkpoints, "2", 2, 1000, "Checkpoints kept; older ones are removed."),
 
 	TEXT("model.init", model.init, "", "Folder of a model to start from, its own layout or a checkpoint of transformers (docs/models.md); empty: from scratch with the shape below."),
+	CHOICE("model.save_dtype", model.save_dtype, "f32", "f32|f16|bf16", "Type of the weights in the folders models/STAGE that sft, pretrain and ppo write; anything but f32 is rounded, also for the stage that starts from it."),
 	INT("model.width", model.width, "128", 8, 65536, "Width of the residual stream."),
 	INT("model.layers", model.layers, "3", 1, 256, "Transformer layers."),
 	INT("model.heads", model.heads, "4", 1, 256, "Query heads."),

@@ -9,8 +9,8 @@ int backend_open(struct backend **out, const struct backend_options *o, struct e
 #ifdef TENFOLD_CUDA
 	if (!strcmp(o->device, "cuda") || (!strcmp(o->device, "auto") && cuda_devices() > 0)) return cuda_backend_open(out, o, e);
 #endif
-	if (o->precision && strcmp(o->precision, "f32") && strcmp(o->device, "cuda"))
-		return err_set(e, ERR_RANGE, "run.precision: %s is for a GPU, and this is the CPU; use f32", o->precision);
+	if (o->precision && strcmp(o->precision, "f32") && strcmp(o->precision, "bf16"))
+		return err_set(e, ERR_RANGE, "run.precision: %s is neither f32 nor bf16", o->precision);
 	if (!strcmp(o->device, "auto") || !strcmp(o->device, "cpu")) return cpu_backend_open(out, o, e);
 	return err_set(e, ERR_RANGE, "run.device: %s is not built into this program; use cpu or auto", o->device);
 }
@@ -28,6 +28,21 @@ const struct ops *backend_ops(const struct backend *b)
 int backend_threads(const struct backend *b)
 {
 	return b->threads;
+}
+
+enum dtype backend_weights(const struct backend *b)
+{
+	return b->weights;
+}
+
+int backend_on_host(const struct backend *b)
+{
+	return b->on_host;
+}
+
+int backend_rows_divide(const struct backend *b)
+{
+	return !b->rows_apart;
 }
 
 int backend_limits(struct backend *b, struct backend_limits *out)

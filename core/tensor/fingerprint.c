@@ -10,6 +10,7 @@
 #include "core/base/hash.h"
 #include "core/base/rng.h"
 #include "core/tensor/backend.h"
+#include "core/tensor/bf16.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +99,23 @@ static void probe_linear(struct probe *p)
 		probe_take(p, a.dbias, INNER * 3);
 		probe_end(p);
 	}
+}
+
+/* Weights that are bf16 as they lie, where a model's are. */
+static void probe_stored(struct probe *p)
+{
+	enum { OUT = INNER * 3, IN = 600 };
+	static const struct rng_key key = {1, RNG_TEST};
+	uint16_t half[OUT * IN];
+	for (int i = 0; i < OUT * IN; i++) half[i] = bf16_round(2.0f * rng_uniform(key, p->draws, (uint64_t)i, 0) - 1.0f);
+	p->draws++;
+	struct linear_args a = {.x = probe_tensor(p, ROWS, IN, 1), .w = {probe_memory(p, half, sizeof half), DTYPE_BF16, OUT, IN}, .y = probe_tensor(p, ROWS, OUT, 1),
+				.dy = probe_tensor(p, ROWS, OUT, 1), .dx = probe_tensor(p, ROWS, IN, 1)};
+	p->ops->linear_forward(p->b, &a);
+	p->ops->linear_backward(p->b, &a);
+	probe_take(p, a.y.data, ROWS * OUT);
+	probe_take(p, a.dx.data, ROWS * IN);
+	probe_end(p);
 }
 
 static void probe_rows(struct probe *p)
@@ -310,5 +328,6 @@ void backend_fingerprint(struct backend *b, char hex[33])
 	probe_router(&p);
 	probe_experts(&p);
 	probe_vocabulary(&p);
+	if (b->weights == DTYPE_BF16) probe_stored(&p);
 	hash_stream_finish(p.hash, hex);
 }

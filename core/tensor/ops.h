@@ -11,6 +11,9 @@
  *    unless a comment says add.
  *  - Integer arrays (ids, positions, page tables, routing) are in backend memory too.
  *
+ * Activations and gradients are f32. Weights (`w` of linear and head, gate, up, down, and the tables that rows are gathered
+ * from) are f32 or bf16, which is widened.
+ *
  * Dimensions: T rows (tokens in packed order), C width, H query heads, J
  * key/value heads, D head size, E experts, K chosen experts, I expert width,
  * V vocabulary. A wrong shape is the caller's mistake and is CHECKed. */
@@ -127,6 +130,9 @@ struct experts_args {
 	const float *weight;             /* [T, K] */
 	struct tensor gate, up;          /* [E*I, C] */
 	struct tensor down;              /* [E*C, I] */
+	/* [E] each expert's matrix in bf16, where they do not lie one behind the other (a mapped file) and the tensor has no data; else
+	 * NULL. The CPU's alone */
+	const void *const *gate_at, *const *up_at, *const *down_at;
 	struct tensor out;               /* [T, C]; added: shared experts come first, then the chosen in their order */
 	/* kept from forward to backward, all in expert-sorted order */
 	int32_t *order;                  /* [3*T*K]: t*K+k of each sorted row, its inverse, row of x of each sorted row */
@@ -286,8 +292,8 @@ struct ops {
 };
 
 /* device: auto (a GPU where there is one), cpu, cuda (refused by name where it is not built in or not there). isa: auto,
- * avx512, avx2, generic; threads: 0: all; both of the CPU. precision: f32 (NULL: the same), or on a GPU bf16: products round
- * their inputs to bf16 and add in f32, all that is stored stays f32. */
+ * avx512, avx2, generic; threads: 0: all; both of the CPU. precision: f32 (NULL: the same), or bf16: products round their
+ * inputs to bf16 and add in f32. */
 struct backend_options {
 	const char *device, *isa;
 	int threads;
@@ -297,6 +303,13 @@ int backend_open(struct backend **out, const struct backend_options *, struct er
 void backend_close(struct backend *);
 const struct ops *backend_ops(const struct backend *);
 int backend_threads(const struct backend *);
+/* What a model's matrices are best held in: DTYPE_BF16 on a CPU in bf16, whose products read them as they lie; else DTYPE_F32 (a
+ * GPU in bf16 rounds them as it loads them). Operations take either there where `w` or a table says so. */
+enum dtype backend_weights(const struct backend *);
+/* 1: its memory is the host's (the CPU), and any other memory of the host, such as a mapped file, will do too. */
+int backend_on_host(const struct backend *);
+/* 1: a sum over rows has the same bits when the rows come in several calls. 0: on a GPU in bf16. */
+int backend_rows_divide(const struct backend *);
 
 /* Operations that are recorded once and run again (CUDA graphs). Between begin and end operations are noted and not run;
  * memory may be neither taken nor given back, and the host be neither read nor written (upload, download, wait): that aborts.

@@ -6,7 +6,7 @@
  * panels [in/32][out][32] of the same matrix. A pack is made when a
  * matrix is first used after weights_changed() and replaced in place, so after
  * the first step nothing is allocated. Weights that are still packed from a
- * released tensor are dropped with it. */
+ * released tensor are dropped with it. In bf16 nothing is packed (gemm_convert.c). */
 #include "core/tensor/cpu/cpu.h"
 
 #include <stdlib.h>
@@ -62,7 +62,7 @@ static void pack_task(void *arg, int task, int thread)
 
 const float *cpu_packed(struct cpu_backend *b, struct tensor w, int64_t matrices, int turned)
 {
-	CHECK(w.dtype == DTYPE_F32, "weights of dtype %d on the CPU", (int)w.dtype);
+	CHECK(w.dtype == DTYPE_F32, "weights of dtype %d to pack", (int)w.dtype);
 	CHECK(matrices > 0 && w.rows % matrices == 0, "%lld rows are not %lld matrices", (long long)w.rows, (long long)matrices);
 	if (b->pack_count * 2 >= b->pack_slots) pack_grow(b);
 	uintptr_t key = (uintptr_t)w.data | (uintptr_t)(turned != 0);
@@ -194,6 +194,9 @@ int cpu_backend_open(struct backend **out, const struct backend_options *o, stru
 	b->pool = pool_open(o->threads);
 	b->base.threads = pool_threads(b->pool);
 	b->version = 1;
+	b->bf16 = o->precision && !strcmp(o->precision, "bf16");
+	b->base.on_host = 1;
+	b->base.weights = b->bf16 ? DTYPE_BF16 : DTYPE_F32;
 	b->scratch = calloc((size_t)b->base.threads, sizeof *b->scratch);
 	b->scratch_bytes = calloc((size_t)b->base.threads, sizeof *b->scratch_bytes);
 	CHECK(b->scratch && b->scratch_bytes, "out of memory for a backend");

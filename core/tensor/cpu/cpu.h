@@ -20,6 +20,7 @@ struct cpu_pack {
 struct cpu_backend {
 	struct backend base;
 	struct pool *pool;
+	int bf16;               /* inputs of products are rounded to bf16 */
 	uint64_t version;       /* rises with weights_changed */
 	struct cpu_pack *packs; /* open addressing by key */
 	size_t pack_slots, pack_count;

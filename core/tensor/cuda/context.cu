@@ -165,6 +165,7 @@ CUDA_API int cuda_backend_open(struct backend **out, const struct backend_option
 	b->base.limits = cuda_limits;
 	b->base.library = cuda_library_product;
 	b->bf16 = o->precision && !strcmp(o->precision, "bf16");
+	b->base.rows_apart = b->bf16;
 	b->processors = p.multiProcessorCount;
 	K(cuda_table)(&b->ops);
 	snprintf(b->name, sizeof b->name, "cuda-sm%d%d%s", p.major, p.minor, b->bf16 ? "-bf16" : "");

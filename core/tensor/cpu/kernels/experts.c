@@ -16,8 +16,8 @@ struct moe {
 	struct cpu_backend *b;
 	const struct experts_args *a;
 	int64_t rows, width, inner; /* T*K, C, I */
-	const float *gate, *up, *down; /* packed; turned in the backward */
-	const float *low_a[EXPERTS_MATRICES], *low_b[EXPERTS_MATRICES], *low_a_turned[EXPERTS_MATRICES]; /* of the low ranks; b turned in the backward */
+	struct gemm gate, up, down; /* the weights of expert 0 as B; turned in the backward */
+	struct gemm low_a[EXPERTS_MATRICES], low_b[EXPERTS_MATRICES], low_a_turned[EXPERTS_MATRICES]; /* the same of the low ranks; b turned in the backward */
 	float *hidden[EXPERTS_MATRICES], *dhidden[EXPERTS_MATRICES]; /* [T*K, r]: scale·A·x, and its gradient by A·x */
 	float *y;             /* [T*K, C] expert outputs, or dX of each sorted row */
 	float *act, *dg, *du; /* [T*K, I] */
@@ -73,9 +73,9 @@ static void moe_pack_low(struct moe *m, int backward)
 		if (!l->rank) continue;
 		CHECK(l->a.rows == (int64_t)a->experts * l->rank && l->a.cols == in && l->b.rows == a->experts * out && l->b.cols == l->rank,
 		      "experts: rank %d, a [%lld,%lld], b [%lld,%lld]", l->rank, (long long)l->a.rows, (long long)l->a.cols, (long long)l->b.rows, (long long)l->b.cols);
-		m->low_a[i] = cpu_packed(m->b, l->a, a->experts, 0);
-		m->low_b[i] = cpu_packed(m->b, l->b, a->experts, backward);
-		if (backward) m->low_a_turned[i] = cpu_packed(m->b, l->a, a->experts, 1);
+		gemm_weight(m->b, &m->low_a[i], l->a, a->experts, 0);
+		gemm_weight(m->b, &m->low_b[i], l->b, a->experts, backward);
+		if (backward) gemm_weight(m->b, &m->low_a_turned[i], l->a, a->experts, 1);
 	}
 }
 
@@ -104,13 +104,14 @@ static void moe_find(const struct moe *m, int task, int64_t *expert, int64_t *fi
 	*rows = m->a->offset[lo] + all * (part + 1) / parts - *first;
 }
 
-/* n rows of one expert through one packed matrix: c (+)= A·Wᵀ (or A·W, turned). */
-static void moe_product(const float *a, int64_t a_row, const int32_t *index, int64_t n, int64_t k, const float *b, int64_t b_panel, float *c, int64_t out,
-			int add)
+/* n rows of expert e through its matrix, in the stack or at at[e]: c (+)= A·Wᵀ (or A·W, turned). */
+static void moe_product(struct gemm g, int64_t e, const void *const *at, const float *a, const int32_t *index, int64_t n, float *c, int add)
 {
-	struct gemm g = {.m = n, .n = out, .k = k, .a = a, .a_row = a_row, .index = index, .b = b, .b_panel = b_panel, .b_row = PANEL, .c = c, .c_row = out,
-			 .add = add};
-	K(gemm_block)(&g, 0, n, 0, gemm_panels(out));
+	if (at) g.b16 = at[e];
+	else if (g.b16) g.b16 += e * g.b_matrix;
+	else g.b += e * g.b_matrix;
+	g.m = n, g.a = a, g.a_row = g.k, g.index = index, g.c = c, g.c_row = g.n, g.add = add;
+	K(gemm_block)(&g, 0, n, 0, gemm_panels(g.n));
 }
 
 /* n rows of x that belong to an expert, side by side. */
@@ -125,7 +126,7 @@ static void low_hidden(const struct moe *m, int i, int64_t e, int64_t r, int64_t
 {
 	const struct low_rank *l = &m->a->low[i];
 	float *h = m->hidden[i] + r * l->rank;
-	moe_product(x, l->a.cols, index, n, l->a.cols, m->low_a[i] + e * gemm_panels(l->rank) * PANEL * l->a.cols, l->a.cols * PANEL, h, l->rank, 0);
+	moe_product(m->low_a[i], e, NULL, x, index, n, h, 0);
 	for (int64_t k = 0; k < n * l->rank; k++) h[k] *= l->scale;
 }
 
@@ -134,9 +135,8 @@ static void low_forward(const struct moe *m, int i, int64_t e, int64_t r, int64_
 {
 	const struct low_rank *l = &m->a->low[i];
 	if (!l->rank) return;
-	int64_t out = l->b.rows / m->a->experts;
 	low_hidden(m, i, e, r, n, x, NULL);
-	moe_product(m->hidden[i] + r * l->rank, l->rank, NULL, n, l->rank, m->low_b[i] + e * gemm_panels(out) * PANEL * l->rank, l->rank * PANEL, y, out, 1);
+	moe_product(m->low_b[i], e, NULL, m->hidden[i] + r * l->rank, NULL, n, y, 1);
 }
 
 /* dhidden = scale·dy·B, and dx += dhidden·A (dx NULL: not wanted). */
@@ -144,11 +144,10 @@ static void low_backward(const struct moe *m, int i, int64_t e, int64_t r, int64
 {
 	const struct low_rank *l = &m->a->low[i];
 	if (!l->rank) return;
-	int64_t out = l->b.rows / m->a->experts, in = l->a.cols;
 	float *d = m->dhidden[i] + r * l->rank;
-	moe_product(dy, out, index, n, out, m->low_b[i] + e * gemm_panels(l->rank) * PANEL * out, out * PANEL, d, l->rank, 0);
+	moe_product(m->low_b[i], e, NULL, dy, index, n, d, 0);
 	for (int64_t k = 0; k < n * l->rank; k++) d[k] *= l->scale;
-	if (dx) moe_product(d, l->rank, NULL, n, l->rank, m->low_a_turned[i] + e * gemm_panels(in) * PANEL * l->rank, l->rank * PANEL, dx, in, 1);
+	if (dx) moe_product(m->low_a_turned[i], e, NULL, d, NULL, n, dx, 1);
 }
 
 static void forward_task(void *arg, int task, int thread)
@@ -157,16 +156,16 @@ static void forward_task(void *arg, int task, int thread)
 	const struct experts_args *a = m->a;
 	int64_t e, r, n;
 	moe_find(m, task, &e, &r, &n);
-	const int64_t c = m->width, in = m->inner, pi = gemm_panels(in) * PANEL * c, pc = gemm_panels(c) * PANEL * in;
+	const int64_t c = m->width, in = m->inner;
 	float *g = (float *)a->g.data + r * in, *u = (float *)a->u.data + r * in;
 	float *x = cpu_scratch(m->b, thread, (size_t)(n * (c + in)) * sizeof *x), *act = x + n * c;
 	moe_gather(m, r, n, x);
-	moe_product(x, c, NULL, n, c, m->gate + e * pi, c * PANEL, g, in, 0);
-	moe_product(x, c, NULL, n, c, m->up + e * pi, c * PANEL, u, in, 0);
+	moe_product(m->gate, e, a->gate_at, x, NULL, n, g, 0);
+	moe_product(m->up, e, a->up_at, x, NULL, n, u, 0);
 	low_forward(m, EXPERTS_GATE, e, r, n, x, g);
 	low_forward(m, EXPERTS_UP, e, r, n, x, u);
 	swiglu_row(g, u, act, n * in);
-	moe_product(act, in, NULL, n, in, m->down + e * pc, in * PANEL, m->y + r * c, c, 0);
+	moe_product(m->down, e, a->down_at, act, NULL, n, m->y + r * c, 0);
 	low_forward(m, EXPERTS_DOWN, e, r, n, act, m->y + r * c);
 }
 
@@ -193,9 +192,9 @@ void K(experts_forward)(struct backend *base, const struct experts_args *a)
 	struct moe m;
 	moe_prepare(&m, base, a);
 	moe_sort(a, m.rows);
-	m.gate = cpu_packed(m.b, a->gate, a->experts, 0);
-	m.up = cpu_packed(m.b, a->up, a->experts, 0);
-	m.down = cpu_packed(m.b, a->down, a->experts, 0);
+	gemm_weight(m.b, &m.gate, a->gate, a->experts, 0);
+	gemm_weight(m.b, &m.up, a->up, a->experts, 0);
+	gemm_weight(m.b, &m.down, a->down, a->experts, 0);
 	moe_pack_low(&m, 0);
 	int tasks = moe_tasks(&m);
 	pool_run(m.b->pool, tasks, forward_task, &m);
@@ -213,17 +212,16 @@ static void backward_rows_task(void *arg, int task, int thread)
 	const int64_t c = m->width, in = m->inner;
 	float *g = (float *)a->g.data + r * in, *u = (float *)a->u.data + r * in;
 	float *act = m->act + r * in, *dg = m->dg + r * in, *du = m->du + r * in;
-	const int64_t pi = gemm_panels(in) * PANEL * c, pc = gemm_panels(c) * PANEL * in;
 	/* dA lives in du until SwiGLU's gradient replaces it */
-	moe_product(a->dout.data, c, m->token + r, n, c, m->down + e * pi, c * PANEL, du, in, 0);
+	moe_product(m->down, e, a->down_at, a->dout.data, m->token + r, n, du, 0);
 	low_backward(m, EXPERTS_DOWN, e, r, n, a->dout.data, m->token + r, du);
 	for (int64_t i = 0; i < n; i++) {
 		int32_t choice = a->order[r + i];
 		a->dweight[choice] = swiglu_row_weighted(g + i * in, u + i * in, a->weight[choice], act + i * in, dg + i * in, du + i * in, in);
 	}
 	if (a->dx.data) {
-		moe_product(dg, in, NULL, n, in, m->gate + e * pc, in * PANEL, m->y + r * c, c, 0);
-		moe_product(du, in, NULL, n, in, m->up + e * pc, in * PANEL, m->y + r * c, c, 1);
+		moe_product(m->gate, e, a->gate_at, dg, NULL, n, m->y + r * c, 0);
+		moe_product(m->up, e, a->up_at, du, NULL, n, m->y + r * c, 1);
 	}
 	low_backward(m, EXPERTS_GATE, e, r, n, dg, NULL, a->dx.data ? m->y + r * c : NULL);
 	low_backward(m, EXPERTS_UP, e, r, n, du, NULL, a->dx.data ? m->y + r * c : NULL);
@@ -234,11 +232,11 @@ static void backward_rows_task(void *arg, int task, int thread)
 }
 
 /* Weight gradients of one expert: chains over its k rows in token order, dW [m, n] += leftᵀ · right. */
-static void weight_product(float *dw, int64_t m, int64_t n, int64_t k, const float *left, const int32_t *left_rows, const float *right)
+static void weight_product(const struct moe *m, float *dw, int64_t rows, int64_t n, int64_t k, const float *left, const int32_t *left_rows, const float *right)
 {
-	struct gemm g = {.m = m, .n = n, .k = k, .a = left, .a_step = m, .a_k = left_rows, .b = right, .b_panel = PANEL, .b_row = n, .c = dw, .c_row = n,
-			 .add = 1};
-	K(gemm_block)(&g, 0, m, 0, gemm_panels(n));
+	struct gemm g = {.m = rows, .n = n, .k = k, .a = left, .a_step = rows, .a_k = left_rows, .b = right, .b_panel = PANEL, .b_row = n, .c = dw, .c_row = n,
+			 .add = 1, .round = m->b->bf16};
+	K(gemm_block)(&g, 0, rows, 0, gemm_panels(n));
 }
 
 /* Gradients of a low rank's factors: B from its output's gradient dy, A from its input x (side by side). */
@@ -247,8 +245,8 @@ static void low_weights(const struct moe *m, int i, int64_t e, const float *dy, 
 	const struct low_rank *l = &m->a->low[i];
 	int64_t r = m->a->offset[e], n = m->a->offset[e + 1] - r, out = l->b.rows / m->a->experts, in = l->a.cols;
 	if (!l->rank) return;
-	if (l->db.data) weight_product((float *)l->db.data + e * out * l->rank, out, l->rank, n, dy, dy_rows, m->hidden[i] + r * l->rank);
-	if (l->da.data) weight_product((float *)l->da.data + e * l->rank * in, l->rank, in, n, m->dhidden[i] + r * l->rank, NULL, x);
+	if (l->db.data) weight_product(m, (float *)l->db.data + e * out * l->rank, out, l->rank, n, dy, dy_rows, m->hidden[i] + r * l->rank);
+	if (l->da.data) weight_product(m, (float *)l->da.data + e * l->rank * in, l->rank, in, n, m->dhidden[i] + r * l->rank, NULL, x);
 }
 
 static void backward_weights_task(void *arg, int task, int thread)
@@ -259,15 +257,15 @@ static void backward_weights_task(void *arg, int task, int thread)
 	const int64_t e = task / 2, c = m->width, in = m->inner, r = a->offset[e], n = a->offset[e + 1] - r;
 	if (n == 0) return;
 	if (task % 2) {
-		if (a->ddown.data) weight_product((float *)a->ddown.data + e * c * in, c, in, n, a->dout.data, m->token + r, m->act + r * in);
+		if (a->ddown.data) weight_product(m, (float *)a->ddown.data + e * c * in, c, in, n, a->dout.data, m->token + r, m->act + r * in);
 		low_weights(m, EXPERTS_DOWN, e, a->dout.data, m->token + r, m->act + r * in);
 		return;
 	}
 	if (!a->dgate.data && !a->dup.data && !a->low[EXPERTS_GATE].da.data && !a->low[EXPERTS_UP].da.data) return;
 	float *x = m->y + r * c; /* the rows of dx that were there are added up by now */
 	moe_gather(m, r, n, x);
-	if (a->dgate.data) weight_product((float *)a->dgate.data + e * in * c, in, c, n, m->dg + r * in, NULL, x);
-	if (a->dup.data) weight_product((float *)a->dup.data + e * in * c, in, c, n, m->du + r * in, NULL, x);
+	if (a->dgate.data) weight_product(m, (float *)a->dgate.data + e * in * c, in, c, n, m->dg + r * in, NULL, x);
+	if (a->dup.data) weight_product(m, (float *)a->dup.data + e * in * c, in, c, n, m->du + r * in, NULL, x);
 	low_weights(m, EXPERTS_GATE, e, m->dg + r * in, NULL, x);
 	low_weights(m, EXPERTS_UP, e, m->du + r * in, NULL, x);
 }
@@ -291,9 +289,11 @@ void K(experts_backward)(struct backend *base, const struct experts_args *a)
 	struct moe m;
 	moe_prepare(&m, base, a);
 	int tasks = moe_tasks(&m);
-	m.gate = a->dx.data ? cpu_packed(m.b, a->gate, a->experts, 1) : NULL;
-	m.up = a->dx.data ? cpu_packed(m.b, a->up, a->experts, 1) : NULL;
-	m.down = cpu_packed(m.b, a->down, a->experts, 1);
+	if (a->dx.data) {
+		gemm_weight(m.b, &m.gate, a->gate, a->experts, 1);
+		gemm_weight(m.b, &m.up, a->up, a->experts, 1);
+	}
+	gemm_weight(m.b, &m.down, a->down, a->experts, 1);
 	moe_pack_low(&m, 1);
 	pool_run(m.b->pool, tasks, backward_rows_task, &m);
 	if (a->dx.data) cpu_for(base, a->x.rows, 64, scatter_rows, &m);

@@ -243,6 +243,10 @@ static inline void gemm_rows(const struct gemm *g, int64_t row0, int64_t rows, i
 void K(gemm_block)(const struct gemm *g, int64_t row0, int64_t row1, int64_t panel0, int64_t panel1)
 {
 	int64_t blocks = (row1 - row0 + GEMM_ROWS - 1) / GEMM_ROWS;
+	if (gemm_is_converted(g)) {
+		K(gemm_block_converted)(g, row0, row1, panel0, panel1);
+		return;
+	}
 	for (int64_t r = 0; r < blocks; r++) {
 		int64_t first = (row1 - row0) * r / blocks, last = (row1 - row0) * (r + 1) / blocks;
 		gemm_rows(g, row0 + first, last - first, panel0, panel1);

@@ -137,19 +137,20 @@ static void head_chunks(struct backend *base, const struct head_args *a, int bac
 	for (h.first = 0; h.first < a->x.rows; h.first += a->work_rows) {
 		int64_t n = a->x.rows - h.first < a->work_rows ? a->x.rows - h.first : a->work_rows;
 		const float *x = (const float *)a->x.data + h.first * width;
-		struct gemm g = {.m = n, .n = vocab, .k = width, .a = x, .a_row = width, .b = cpu_packed(b, a->w, 1, 0),
-				 .b_panel = width * PANEL, .b_row = PANEL, .c = a->work, .c_row = vocab};
+		struct gemm g = {.m = n, .n = vocab, .k = width, .a = x, .a_row = width, .c = a->work, .c_row = vocab};
+		gemm_weight(b, &g, a->w, 1, 0);
 		K(gemm_run)(b, &g);
 		cpu_for(base, n, 16, head_rows, &h);
 		if (!backward) continue;
 		if (a->dx.data) {
-			struct gemm gx = {.m = n, .n = width, .k = vocab, .a = a->work, .a_row = vocab, .b = cpu_packed(b, a->w, 1, 1),
-					  .b_panel = vocab * PANEL, .b_row = PANEL, .c = (float *)a->dx.data + h.first * width, .c_row = width, .add = 1};
+			struct gemm gx = {.m = n, .n = width, .k = vocab, .a = a->work, .a_row = vocab, .c = (float *)a->dx.data + h.first * width,
+					  .c_row = width, .add = 1};
+			gemm_weight(b, &gx, a->w, 1, 1);
 			K(gemm_run)(b, &gx);
 		}
 		if (a->dw.data) {
 			struct gemm gw = {.m = vocab, .n = width, .k = n, .a = a->work, .a_step = vocab, .b = x, .b_panel = PANEL,
-					  .b_row = width, .c = a->dw.data, .c_row = width, .add = 1};
+					  .b_row = width, .c = a->dw.data, .c_row = width, .add = 1, .round = b->bf16};
 			K(gemm_run)(b, &gw);
 		}
 	}

@@ -17,8 +17,8 @@ void K(linear_forward)(struct backend *base, const struct linear_args *a)
 	float *y = a->y.data;
 	if (a->bias && !a->add)
 		for (int64_t i = 0; i < t; i++) memcpy(y + i * out, a->bias, (size_t)out * sizeof *y);
-	struct gemm g = {.m = t, .n = out, .k = in, .a = a->x.data, .a_row = in, .b = cpu_packed(b, a->w, 1, 0),
-			 .b_panel = in * PANEL, .b_row = PANEL, .c = y, .c_row = out, .add = a->add || a->bias};
+	struct gemm g = {.m = t, .n = out, .k = in, .a = a->x.data, .a_row = in, .c = y, .c_row = out, .add = a->add || a->bias};
+	gemm_weight(b, &g, a->w, 1, 0);
 	K(gemm_run)(b, &g);
 	if (a->bias && a->add)
 		for (int64_t i = 0; i < t * out; i++) y[i] += a->bias[i % out];
@@ -31,14 +31,14 @@ void K(linear_backward)(struct backend *base, const struct linear_args *a)
 	int64_t t = a->dy.rows, in = a->w.cols, out = a->w.rows;
 	const float *dy = a->dy.data;
 	if (a->dx.data) { /* few rows do not repay packing */
-		int packed = t > 2 * V_TILE_ROWS;
-		struct gemm g = {.m = t, .n = in, .k = out, .a = dy, .a_row = out, .b = packed ? cpu_packed(b, a->w, 1, 1) : a->w.data,
-				 .b_panel = packed ? out * PANEL : PANEL, .b_row = packed ? PANEL : in, .c = a->dx.data, .c_row = in, .add = 1};
+		struct gemm g = {.m = t, .n = in, .k = out, .a = dy, .a_row = out, .b = a->w.data, .b_panel = PANEL, .b_row = in, .c = a->dx.data, .c_row = in,
+				 .add = 1};
+		if (t > 2 * V_TILE_ROWS || b->bf16 || a->w.dtype != DTYPE_F32) gemm_weight(b, &g, a->w, 1, 1);
 		K(gemm_run)(b, &g);
 	}
 	if (a->dw.data) {
 		struct gemm g = {.m = out, .n = in, .k = t, .a = dy, .a_step = out, .b = a->x.data, .b_panel = PANEL,
-				 .b_row = in, .c = a->dw.data, .c_row = in, .add = 1};
+				 .b_row = in, .c = a->dw.data, .c_row = in, .add = 1, .round = b->bf16};
 		K(gemm_run)(b, &g);
 	}
 	if (a->dbias)

@@ -1,6 +1,7 @@
 /* Whole rows, or runs of their columns, moved or added: embedding, gather, scatter, fused projections, sums; and the
  * sampler's numbers. */
 #include "core/base/rng.h"
+#include "core/tensor/bf16.h"
 #include "core/tensor/cpu/kernels/kernels.h"
 
 void K(embedding_forward)(struct backend *b, struct tensor table, const int32_t *ids, struct tensor y)
@@ -20,8 +21,12 @@ void K(gather_rows)(struct backend *b, struct tensor y, struct tensor x, const i
 	(void)b;
 	CHECK(x.cols == y.cols, "gather: rows of %lld into rows of %lld", (long long)x.cols, (long long)y.cols);
 	const float *src = x.data;
+	const uint16_t *half = x.data;
 	float *dst = y.data;
-	for (int64_t i = 0; i < y.rows; i++) memcpy(dst + i * y.cols, src + rows[i] * x.cols, (size_t)x.cols * sizeof *dst);
+	for (int64_t i = 0; i < y.rows; i++)
+		if (x.dtype == DTYPE_F32) memcpy(dst + i * y.cols, src + rows[i] * x.cols, (size_t)x.cols * sizeof *dst);
+		else
+			for (int64_t c = 0; c < x.cols; c++) dst[i * y.cols + c] = bf16_widen(half[rows[i] * x.cols + c]);
 }
 
 void K(scatter_add_rows)(struct backend *b, struct tensor y, struct tensor x, const int32_t *rows)

@@ -141,6 +141,7 @@ int cuda_host_backend_open(struct backend **out, const char *precision, struct e
 	K(cuda_graphs)(&b->base);
 	b->base.scratch = K(cuda_scratch_plan);
 	b->bf16 = !strcmp(precision, "bf16");
+	b->base.rows_apart = b->bf16;
 	b->processors = 3;
 	b->machine = host_machine_open();
 	*out = &b->base;

@@ -1,0 +1,234 @@
+/* See weights.h. */
+#include "policy/weights.h"
+
+#include "core/tensor/bf16.h"
+#include "policy/adapter.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct held_param {
+	struct tensor view;  /* data NULL: nothing yet, or the matrices are apart */
+	void *own;           /* backend memory behind it */
+	size_t bytes;        /* of own */
+	const void **apart;  /* [stack] */
+};
+
+struct weights {
+	struct held_param *param; /* [params.count] */
+	struct safetensors *file; /* mapped; NULL: none */
+};
+
+static struct tensor view_of(const struct param *q, void *data, enum dtype type)
+{
+	return (struct tensor){data, type, q->cols ? q->stack * q->rows : 1, q->cols ? q->cols : q->rows};
+}
+
+void *weights_own(struct model *m, int i, enum dtype type)
+{
+	struct held_param *h = &m->held->param[i];
+	const struct param *q = &m->params.list[i];
+	if (!q->cols) type = DTYPE_F32;
+	size_t bytes = (size_t)q->size * dtype_bytes(type);
+	if (h->own && h->bytes != bytes) {
+		m->ops->release(m->backend, h->own);
+		h->own = NULL;
+	}
+	if (!h->own) h->own = m->ops->alloc(m->backend, bytes);
+	if (!h->own) return NULL;
+	h->bytes = bytes;
+	h->view = view_of(q, h->own, type);
+	free(h->apart);
+	h->apart = NULL;
+	return h->own;
+}
+
+void weights_map(struct model *m, int i, enum dtype type, const void *const *at)
+{
+	struct held_param *h = &m->held->param[i];
+	const struct param *q = &m->params.list[i];
+	size_t step = (size_t)(q->size / q->stack) * dtype_bytes(type);
+	int apart = 0;
+	for (int64_t k = 1; k < q->stack; k++) apart |= (const char *)at[k] != (const char *)at[k - 1] + step;
+	CHECK(!apart || type == DTYPE_BF16, "%s: matrices of type %d apart", q->name, (int)type);
+	if (h->own) m->ops->release(m->backend, h->own);
+	free(h->apart);
+	*h = (struct held_param){.view = view_of(q, NULL, type)};
+	if (!apart) {
+		memcpy(&h->view.data, at, sizeof h->view.data); /* read only: nothing writes to a held model's views */
+		return;
+	}
+	h->apart = malloc((size_t)q->stack * sizeof *h->apart);
+	CHECK(h->apart, "out of memory for %lld addresses", (long long)q->stack);
+	memcpy(h->apart, at, (size_t)q->stack * sizeof *h->apart);
+}
+
+void weights_keep(struct model *m, struct safetensors *file)
+{
+	safetensors_close(m->held->file);
+	m->held->file = file;
+}
+
+enum dtype weights_type(const struct model *m, enum safetensors_dtype file)
+{
+	return file == SAFETENSORS_BF16 ? DTYPE_BF16 : backend_weights(m->backend);
+}
+
+int weights_open(struct model *m, int held)
+{
+	held &= backend_on_host(m->backend);
+	int rounded = backend_weights(m->backend) != DTYPE_F32;
+	if (!held) {
+		m->weights = m->ops->alloc(m->backend, (size_t)m->params.floats * sizeof(float));
+		if (!m->weights) return ERR_MEMORY;
+		m->learned_weights = m->weights;
+	}
+	if (!held && !rounded) return 0;
+	m->held = calloc(1, sizeof *m->held);
+	CHECK(m->held, "out of memory for a model");
+	m->held->param = calloc((size_t)m->params.count, sizeof *m->held->param);
+	CHECK(m->held->param, "out of memory for %d parameters", m->params.count);
+	for (int i = 0; i < m->params.count; i++) {
+		m->held->param[i].view = view_of(&m->params.list[i], NULL, DTYPE_F32);
+		if (!held && !weights_own(m, i, DTYPE_BF16)) return ERR_MEMORY;
+	}
+	return 0;
+}
+
+void weights_close(struct model *m)
+{
+	for (int i = 0; m->held && i < m->params.count; i++) {
+		if (m->held->param[i].own) m->ops->release(m->backend, m->held->param[i].own);
+		free(m->held->param[i].apart);
+	}
+	if (m->held) {
+		safetensors_close(m->held->file);
+		free(m->held->param);
+	}
+	free(m->held);
+	if (m->weights && !m->base) m->ops->release(m->backend, m->weights);
+}
+
+void weights_convert(const struct model *m, void *to, enum dtype type, const float *from, int64_t n)
+{
+	uint16_t *half = to;
+	float *full = to;
+	if (type == DTYPE_BF16)
+		for (int64_t k = 0; k < n; k++) half[k] = bf16_round(from[k]);
+	else if (backend_weights(m->backend) == DTYPE_BF16)
+		for (int64_t k = 0; k < n; k++) full[k] = bf16_widen(bf16_round(from[k]));
+	else memcpy(full, from, (size_t)n * sizeof *full);
+}
+
+/* The rounded copy of parameter i, whose values are `from`. */
+static void follow(struct model *m, int i, const float *from)
+{
+	struct held_param *h = &m->held->param[i];
+	weights_convert(m, h->own, h->view.dtype, from, m->params.list[i].size);
+}
+
+void model_changed(struct model *m)
+{
+	for (int i = 0; m->held && m->weights && i < m->params.count; i++) follow(m, i, m->weights + m->params.list[i].offset);
+	m->ops->weights_changed(m->backend);
+}
+
+/* ---- in and out ---- */
+
+/* Where a parameter that learns itself beside an adapter is; NULL: it is the base's, or there is no adapter. */
+static float *learned_at(const struct model *m, int param)
+{
+	int i = m->adapter ? model_learned_index(m, param) : -1;
+	return i >= 0 ? m->learned_weights + m->learned->list[i].offset : NULL;
+}
+
+void model_put_param(struct model *m, int param, const float *host)
+{
+	const struct param *q = &m->params.list[param];
+	float *learned = learned_at(m, param);
+	CHECK(!m->base || learned, "%s is not this model's but its base's", q->name);
+	if (learned || m->weights) m->ops->upload(m->backend, learned ? learned : m->weights + q->offset, host, (size_t)q->size * sizeof *host);
+	else CHECK(weights_own(m, param, backend_weights(m->backend)), "out of memory: %lld weights of %s", (long long)q->size, q->name);
+	if (m->held) follow(m, param, host);
+	m->ops->weights_changed(m->backend);
+}
+
+void model_get_param(const struct model *m, int param, float *host)
+{
+	const struct param *q = &m->params.list[param];
+	const float *learned = learned_at(m, param);
+	if (learned || m->weights) {
+		m->ops->download(m->backend, host, learned ? learned : m->weights + q->offset, (size_t)q->size * sizeof *host);
+		return;
+	}
+	const struct held_param *h = &(m->base ? m->base : m)->held->param[param];
+	int64_t each = q->size / q->stack;
+	for (int64_t k = 0; k < q->stack; k++) {
+		const void *at = h->apart ? h->apart[k] : h->view.data ? (const char *)h->view.data + (size_t)(k * each) * dtype_bytes(h->view.dtype) : NULL;
+		const uint16_t *half = at;
+		if (!at) memset(host + k * each, 0, (size_t)each * sizeof *host);
+		else if (h->view.dtype == DTYPE_F32) memcpy(host + k * each, at, (size_t)each * sizeof *host);
+		else
+			for (int64_t j = 0; j < each; j++) host[k * each + j] = bf16_widen(half[j]);
+	}
+}
+
+void model_put(struct model *m, const float *host)
+{
+	CHECK(!m->base, "weights into a model with an adapter, which are another model's");
+	if (m->weights) {
+		m->ops->upload(m->backend, m->weights, host, (size_t)m->params.floats * sizeof *host);
+		model_changed(m);
+	} else {
+		for (int i = 0; i < m->params.count; i++) model_put_param(m, i, host + m->params.list[i].offset);
+	}
+}
+
+void model_get(const struct model *m, float *host)
+{
+	if (m->weights && !m->base) {
+		m->ops->download(m->backend, host, m->weights, (size_t)m->params.floats * sizeof *host);
+		return;
+	}
+	memset(host, 0, (size_t)m->params.floats * sizeof *host);
+	for (int i = 0; i < m->params.count; i++) model_get_param(m, i, host + m->params.list[i].offset);
+	if (m->base) adapter_merge(m, host);
+}
+
+void model_put_learned(struct model *m, const float *host)
+{
+	if (m->learned == &m->params) {
+		model_put(m, host);
+		return;
+	}
+	m->ops->upload(m->backend, m->learned_weights, host, (size_t)m->learned->floats * sizeof *host);
+	m->ops->weights_changed(m->backend);
+}
+
+void model_get_learned(const struct model *m, float *host)
+{
+	if (m->learned == &m->params) model_get(m, host);
+	else m->ops->download(m->backend, host, m->learned_weights, (size_t)m->learned->floats * sizeof *host);
+}
+
+struct tensor model_view(const struct model *m, int param)
+{
+	const struct model *from = m->base ? m->base : m;
+	if (param < 0) return (struct tensor){0};
+	if (learned_at(m, param)) return params_view(m->learned, model_learned_index(m, param), m->learned_weights);
+	return from->held ? from->held->param[param].view : params_view(&m->params, param, m->weights);
+}
+
+const float *model_vector(const struct model *m, int param)
+{
+	const struct model *from = m->base ? m->base : m;
+	if (param < 0) return NULL;
+	if (learned_at(m, param)) return learned_at(m, param);
+	return from->held ? from->held->param[param].view.data : params_vector(&m->params, param, m->weights);
+}
+
+const void *const *model_apart(const struct model *m, int param)
+{
+	const struct model *from = m->base ? m->base : m;
+	return param >= 0 && from->held && !learned_at(m, param) ? (const void *const *)from->held->param[param].apart : NULL;
+}
