@@ -29,7 +29,7 @@ static void fill(struct model *m)
 		for (int64_t at = 0; at < p->size; at += LIST)
 			m->ops->upload(m->backend, m->weights + p->offset + at, p->cols == 0 ? ones : list, (size_t)(p->size - at < LIST ? p->size - at : LIST) * sizeof *list);
 	}
-	m->ops->weights_changed(m->backend);
+	m->ops->weights_changed(m->backend, m->weights, (size_t)m->params.floats * sizeof(float));
 	free(list);
 	free(ones);
 }

@@ -246,7 +246,7 @@ int adapter_open_wished(struct model **out, const struct model *base, int heads_
 		return rc;
 	}
 	copy_whole(m);
-	m->ops->weights_changed(m->backend);
+	model_changed(m);
 	return 0;
 }
 

@@ -130,7 +130,7 @@ static void follow(struct model *m, int i, const float *from)
 void model_changed(struct model *m)
 {
 	for (int i = 0; m->held && m->weights && i < m->params.count; i++) follow(m, i, m->weights + m->params.list[i].offset);
-	m->ops->weights_changed(m->backend);
+	m->ops->weights_changed(m->backend, m->learned_weights, m->learned_weights ? (size_t)m->learned->floats * sizeof(float) : 0);
 }
 
 /* ---- in and out ---- */
@@ -150,7 +150,8 @@ void model_put_param(struct model *m, int param, const float *host)
 	if (learned || m->weights) m->ops->upload(m->backend, learned ? learned : m->weights + q->offset, host, (size_t)q->size * sizeof *host);
 	else CHECK(weights_own(m, param, backend_weights(m->backend)), "out of memory: %lld weights of %s", (long long)q->size, q->name);
 	if (m->held) follow(m, param, host);
-	m->ops->weights_changed(m->backend);
+	struct tensor now = model_view(m, param);
+	m->ops->weights_changed(m->backend, now.data, (size_t)(now.rows * now.cols) * dtype_bytes(now.dtype));
 }
 
 void model_get_param(const struct model *m, int param, float *host)
@@ -202,7 +203,7 @@ void model_put_learned(struct model *m, const float *host)
 		return;
 	}
 	m->ops->upload(m->backend, m->learned_weights, host, (size_t)m->learned->floats * sizeof *host);
-	m->ops->weights_changed(m->backend);
+	model_changed(m);
 }
 
 void model_get_learned(const struct model *m, float *host)

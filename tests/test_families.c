@@ -309,7 +309,7 @@ static void test_value_heads(void **state)
 	assert_string_equal(p->list[p->score].name, "v_head.summary.weight");
 	for (int64_t i = 0; i < p->list[p->score].size; i++) both->weights[p->list[p->score].offset + i] = 0.1f * (float)(i % 5) - 0.2f;
 	both->weights[p->list[p->score_bias].offset] = 0.75f;
-	both->ops->weights_changed(backend);
+	model_changed(both);
 	assert_ok(model_folder_write(folder, both, NULL, &err));
 	assert_int_equal(count_named(folder, "v_head.summary.bias"), 1);
 	assert_ok(model_folder_open(&critic, folder, backend, HEAD_SCALAR, &err));

@@ -168,7 +168,7 @@ static uint16_t *halve(struct kit *k, struct array a)
 	uint16_t *h = kit_device(k, (size_t)a.n * 2);
 	for (int64_t i = 0; i < a.n; i++) h[i] = bf16_round(a.h[i]), a.h[i] = bf16_widen(h[i]);
 	kit_push(k, a);
-	k->ops->weights_changed(k->b);
+	k->ops->weights_changed(k->b, a.d, (size_t)a.n * sizeof(float));
 	return h;
 }
 

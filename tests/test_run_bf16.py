@@ -1,14 +1,14 @@
 """run.precision bf16 on whole runs of configs/smoke.yaml on the CPU: exact within itself (who computes what changes no bit, and the
-learner's log-probabilities are the sampler's), in less memory than f32, and exported in bf16 when asked.
-
-ctest timeout: 900
+learner's log-probabilities are the sampler's), with adapters too, in less memory than f32, and exported in bf16 when asked.
 """
 import json
 import os
 import re
 import struct
+import tempfile
 import unittest
 
+import family_kit
 import run_kit
 from run_kit import CONFIG, RunTest, sets, tenfold
 
@@ -27,33 +27,50 @@ def together(text):
 
 
 class Bf16(RunTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder, cls.made = tempfile.mkdtemp(prefix="tenfold-test-"), 0
+        cls.base, cls.said = cls.run_ok("base", sets({**BF16, "model.save_dtype": "bf16"}))
+        cls.model = os.path.join(cls.base, "models", "sft")
+
+    @classmethod
+    def run_ok(cls, name, arguments):
+        """(folder, what was said)"""
+        folder = cls.place(name)
+        done = tenfold("run", CONFIG, "--out", folder, *arguments)
+        if done.status:
+            raise AssertionError("%s: the run ended with status %d:\n%s" % (name, done.status, done.err))
+        cls.check_exact(folder, 1 if "ppo.lag=1" in arguments else 0)
+        return folder, done.err
+
     def test_exact_within_itself(self):
-        first = self.place("first")
-        done = tenfold("run", CONFIG, "--out", first, *sets(dict(BF16, **{"model.save_dtype": "bf16"})))
-        self.assertEqual(done.status, 0, done.err)
-        self.check_exact(first)
-        self.assertNotEqual(self.digest(first), self.digest(self.base))
-        changes = {"run.workers": 1, "run.threads": 1, "run.isa": "avx2", "ppo.micro_batch": 2, "rollout.fetch_weights": "true"}
-        other = self.place("other")
-        done = tenfold("run", CONFIG, "--out", other, *sets(dict(BF16, **{"model.save_dtype": "bf16"}, **changes)))
-        self.assertEqual(done.status, 0, done.err)
-        self.assert_same(first, other)
-        published = [os.path.join(first, "weights", n) for n in os.listdir(os.path.join(first, "weights"))]
-        for path in published + [os.path.join(first, "models", "ppo", "model.safetensors")]:
+        other, _ = self.run_ok("other", sets({**BF16, "model.save_dtype": "bf16", "run.workers": 1, "run.threads": 1, "run.isa": "avx2", "ppo.micro_batch": 2,
+                                              "rollout.fetch_weights": "true"}))
+        self.assert_same(self.base, other)
+        published = [os.path.join(other, "weights", n) for n in os.listdir(os.path.join(other, "weights"))]
+        for path in published + [os.path.join(other, "models", "ppo", "model.safetensors")]:
             self.assertEqual(types(path), {"BF16"}, path)
 
-    def test_ppo_instruction_sets_threads_and_lag(self):
-        self.assert_same(self.ppo("avx2", **BF16, **{"run.isa": "avx2", "run.threads": 2}), self.ppo("auto", **BF16, **{"run.threads": 1, "ppo.micro_batch": 2}))
-        self.assert_same(self.ppo("lag", **BF16, **{"ppo.lag": 1}), self.ppo("lag", **BF16, **{"ppo.lag": 1, "run.workers": 1}))
+    def test_lag(self):
+        short = {**BF16, "ppo.lag": 1, "ppo.steps": 3}
+        self.assert_same(self.run_ok("lag", self.ppo_arguments(**short))[0], self.run_ok("lag", self.ppo_arguments(**short, **{"run.workers": 1, "run.threads": 2}))[0])
 
-    def test_less_memory(self):
-        need = {}
-        for precision in ("f32", "bf16"):
-            run = self.place(precision)
-            done = tenfold("run", CONFIG, "--out", run, *self.ppo_arguments(**{"run.precision": precision, "run.device": "cpu", "ppo.steps": 1}))
-            self.assertEqual(done.status, 0, done.err)
-            need[precision] = together(done.err)
-        self.assertLess(need["bf16"], need["f32"])
+    def test_less_memory_and_other_bits_than_f32(self):
+        short = {"run.device": "cpu", "ppo.steps": 1}
+        full, said = self.run_ok("f32", self.ppo_arguments(**short))
+        half, _ = self.run_ok("bf16", self.ppo_arguments(**short, **{"run.precision": "bf16"}))
+        self.assertLess(together(self.said), together(said))
+        self.assertNotEqual(self.digest(full), self.digest(half))
+
+    def test_adapters(self):
+        start = self.place("start")
+        family_kit.make(start, "olmoe")
+        keys = {**family_kit.RUN, **BF16, "model.init": start, "lora.r": 4, "lora.targets": "q_proj, v_proj, experts", "lora.dropout": 0, "ppo.critic": "separate"}
+        one, said = self.run_ok("adapters", sets(keys))
+        two, _ = self.run_ok("adapters", sets({**keys, "run.workers": 2, "run.threads": 2, "run.recompute": "true"}))
+        self.assert_same(one, two)
+        self.assertIn("ppo: trainable params: 10,240 || all params: ", said)
+        self.assertEqual(types(os.path.join(one, "models", "ppo", "adapter", "adapter_model.safetensors")), {"F32"})
 
 
 if __name__ == "__main__":

@@ -251,8 +251,9 @@ struct ops {
 	int (*reserve)(struct backend *, const struct ops_sizes *);
 	/* until everything asked for so far is done (only a clock needs it: a download waits by itself) */
 	void (*wait)(struct backend *);
-	/* packed or converted forms of weights are stale from now on */
-	void (*weights_changed)(struct backend *);
+	/* Packed or converted forms of the weights in these bytes are stale from now on; from NULL: of all weights. What lies
+	 * elsewhere (the frozen base of an adapter, a reference model) is not packed again. */
+	void (*weights_changed)(struct backend *, const void *from, size_t bytes);
 
 	void (*embedding_forward)(struct backend *, struct tensor table, const int32_t *ids, struct tensor y);
 	void (*embedding_backward)(struct backend *, struct tensor dtable, const int32_t *ids, struct tensor dy);

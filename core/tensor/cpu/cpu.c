@@ -4,7 +4,7 @@
  * Packed panels [out/32][in][32] let 32 outputs advance together while each
  * keeps one accumulator and the reduction stays in order; the gradient by x has
  * panels [in/32][out][32] of the same matrix. A pack is made when a
- * matrix is first used after weights_changed() and replaced in place, so after
+ * matrix is first used after its weights changed and replaced in place, so after
  * the first step nothing is allocated. Weights that are still packed from a
  * released tensor are dropped with it. In bf16 nothing is packed (gemm_convert.c). */
 #include "core/tensor/cpu/cpu.h"
@@ -124,7 +124,7 @@ void cpu_release(struct backend *base, void *p)
 {
 	(void)base;
 	free(p);
-	cpu_weights_changed(base);
+	cpu_weights_changed(base, NULL, 0);
 }
 
 void cpu_copy(struct backend *b, void *dst, const void *src, size_t bytes)
@@ -144,9 +144,13 @@ void cpu_wait(struct backend *b)
 	(void)b;
 }
 
-void cpu_weights_changed(struct backend *b)
+void cpu_weights_changed(struct backend *base, const void *from, size_t bytes)
 {
-	cpu_of(b)->version++;
+	struct cpu_backend *b = cpu_of(base);
+	uintptr_t first = (uintptr_t)from;
+	if (!from) b->version++;
+	for (size_t i = 0; from && i < b->pack_slots; i++)
+		if (b->packs[i].key >= first && b->packs[i].key - first < bytes) b->packs[i].version = 0;
 }
 
 static void cpu_close(struct backend *base)

@@ -12,7 +12,7 @@ enum { CPU_EXPERT_ROWS = 48, CPU_SUM_BLOCK = 1 << 15 }; /* sorted rows of one ta
 struct cpu_pack {
 	uintptr_t key;    /* the weights' address, plus 1 when turned */
 	int64_t matrices; /* stacked */
-	uint64_t version; /* of the weights when packed */
+	uint64_t version; /* of the weights when packed; 0: stale */
 	size_t bytes;
 	float *data;      /* [matrices][ceil(out/32)][in][32], or turned [matrices][ceil(in/32)][out][32] */
 };
@@ -21,7 +21,7 @@ struct cpu_backend {
 	struct backend base;
 	struct pool *pool;
 	int bf16;               /* inputs of products are rounded to bf16 */
-	uint64_t version;       /* rises with weights_changed */
+	uint64_t version;       /* rises when all weights change */
 	struct cpu_pack *packs; /* open addressing by key */
 	size_t pack_slots, pack_count;
 	char **scratch;         /* one growing buffer per thread */
@@ -48,6 +48,6 @@ void cpu_release(struct backend *, void *);
 void cpu_copy(struct backend *, void *dst, const void *src, size_t bytes);
 void cpu_zero(struct backend *, void *dst, size_t bytes);
 void cpu_wait(struct backend *);
-void cpu_weights_changed(struct backend *);
+void cpu_weights_changed(struct backend *, const void *from, size_t bytes);
 
 #endif

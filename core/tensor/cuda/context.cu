@@ -40,7 +40,7 @@ CUDA_API void K(cuda_release)(struct backend *b, void *p)
 	cuda_must(cudaStreamSynchronize(cuda_of(b)->stream), "kernels before cudaFree");
 	cuda_must(cudaFree(p), "cudaFree");
 	account_give(b->account, p);
-	K(cuda_weights_changed)(b);
+	K(cuda_weights_changed)(b, NULL, 0);
 }
 
 static void transfer(struct backend *b, void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind)
@@ -77,9 +77,9 @@ CUDA_API void K(cuda_wait)(struct backend *b)
 	cuda_must(cudaStreamSynchronize(cuda_of(b)->stream), "kernels");
 }
 
-CUDA_API void K(cuda_weights_changed)(struct backend *b)
+CUDA_API void K(cuda_weights_changed)(struct backend *b, const void *from, size_t bytes)
 {
-	(void)b;
+	(void)b, (void)from, (void)bytes;
 }
 
 /* 0, or -1: no memory. */

@@ -13,7 +13,7 @@ CUDA_API void K(cuda_copy)(struct backend *, void *dst, const void *src, size_t 
 CUDA_API void K(cuda_zero)(struct backend *, void *dst, size_t bytes);
 CUDA_API int K(cuda_reserve)(struct backend *, const struct ops_sizes *);
 CUDA_API void K(cuda_wait)(struct backend *);
-CUDA_API void K(cuda_weights_changed)(struct backend *);
+CUDA_API void K(cuda_weights_changed)(struct backend *, const void *from, size_t bytes);
 /* graph.cu, host/graph.c: fills what backend.h has of graphs. */
 CUDA_API void K(cuda_graphs)(struct backend *);
 /* Aborts while a graph is recorded: `what` cannot be part of it. */

@@ -69,9 +69,9 @@ void K(cuda_wait)(struct backend *b)
 	cuda_not_recorded(b, "the host waits");
 }
 
-void K(cuda_weights_changed)(struct backend *b)
+void K(cuda_weights_changed)(struct backend *b, const void *from, size_t bytes)
 {
-	(void)b;
+	(void)b, (void)from, (void)bytes;
 }
 
 /* The device's scratch grows and stays; here only its size is kept, so that growing is counted the same. */
