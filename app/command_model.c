@@ -2,6 +2,7 @@
  * in another type, and the numbers that it gives, so that anyone can compare
  * them with the original tools. */
 #include "app/commands.h"
+#include "app/model_card.h"
 #include "app/options.h"
 
 #include "core/base/fs.h"
@@ -132,6 +133,7 @@ static int convert(const char *from, const char *to, const char *type, struct er
 	TRY(model_folder_write_as(to, m, NULL, dtype, e));
 	TRY(model_folder_copy_rest(from, to, e));
 	TRY(model_folder_copy_rest(rest, to, e));
+	TRY(model_card_derived(to, from, NULL, type, e));
 	printf("%s: %lld parameters as %s in %s\n", family_type(s.family), (long long)m->params.parameters, type, to);
 out:
 	model_close(m);
@@ -155,6 +157,7 @@ static int merge(const char *from, const char *adapter, const char *to, const ch
 	TRY(model_folder_write_as(to, m, NULL, dtype, e));
 	TRY(model_folder_copy_rest(adapter, to, e)); /* a tokenizer that was saved with the adapters is theirs */
 	TRY(model_folder_copy_rest(from, to, e));
+	TRY(model_card_derived(to, from, adapter, type, e));
 	printf("%s: %lld parameters with the adapters of %s as %s in %s\n", family_type(m->shape.family), (long long)m->params.parameters, adapter, type, to);
 out:
 	model_close(m);

@@ -6,7 +6,10 @@
 
 struct json_t;
 /* Writes (again) the card of each model under models/ of the run's folder, with the figures of `summary`. The session has a
- * task and a backend. */
+ * backend; without a task it is that of `tenfold pretrain`. */
 int model_cards_write(const struct session *s, const struct json_t *summary, struct err *e);
+/* The card of the checkpoint `to` that was made of the one in `from` without training: as dtype ("f32", "f16", "bf16"), and with the
+ * adapters of a PEFT folder (NULL: none). The card of `from` is kept beside it as README-base.md. */
+int model_card_derived(const char *to, const char *from, const char *adapter, const char *dtype, struct err *e);
 
 #endif

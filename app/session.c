@@ -303,7 +303,7 @@ int session_summary(struct session *s, const char *part, struct json_t *value, s
 	char *text = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
 	CHECK(text, "out of memory for summary.json");
 	rc = fs_write_atomic(path, text, strlen(text), e);
-	if (rc == 0 && s->task && s->backend) rc = model_cards_write(s, j, e); /* a stage; `tenfold run` itself knows neither */
+	if (rc == 0 && s->backend) rc = model_cards_write(s, j, e); /* a stage; `tenfold run` itself has none */
 	free(text);
 	json_decref(j);
 	return rc;

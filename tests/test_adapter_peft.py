@@ -7,23 +7,17 @@ Runs where `transformers` and `peft` can be imported by this Python or by $TENFO
 import io
 import json
 import os
-import sys
 import tempfile
 import unittest
 import warnings
 from contextlib import redirect_stdout
 
-try:
-    import peft
-    import torch
-    import transformers
-except ImportError:
-    other = os.environ.get("TENFOLD_PYTHON")
-    if other and not os.environ.get("TENFOLD_PYTHON_USED"):
-        os.environ["TENFOLD_PYTHON_USED"] = "1"
-        os.execv(other, [other] + sys.argv)
-    print("skipped: the Python modules transformers and peft are not here (set TENFOLD_PYTHON to a Python that has them)")
-    sys.exit(77)
+import python_kit
+
+python_kit.need("torch", "transformers", "peft")
+import peft  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
 
 import family_kit  # noqa: E402
 from run_kit import CONFIG, SOURCE, sets, tenfold  # noqa: E402
@@ -99,6 +93,8 @@ class Adapters(unittest.TestCase):
                 self.near(ours(there), want, name)
                 done = tenfold("model", "merge", os.path.join(GOLDEN, name), there, merged)
                 self.assertEqual(done.status, 0, done.err)
+                with open(os.path.join(merged, "README.md")) as f:
+                    self.assertIn("the adapters of `adapter` were added to the weights", f.read())
                 self.near(base(merged)(torch.tensor([LINE])).logits[0], want, name)
 
     def test_experts_apart_as_before_version_5(self):

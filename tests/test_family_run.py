@@ -85,6 +85,27 @@ class FamilyRun(unittest.TestCase):
             done = tenfold("run", CONFIG, "--out", again, *sets(dict(keys, **{"run.stages": "sft, ppo", "reward.model": model})))
             self.assertEqual(done.status, 0, done.err)
 
+    def test_cards_of_what_is_made_of_a_model(self):
+        """Converted and merged checkpoints have a card, and the card that their base had."""
+        with tempfile.TemporaryDirectory() as folder:
+            start, half, again = (os.path.join(folder, name) for name in ("start", "half", "again"))
+            family_kit.make(start, "gpt2")
+            for source, to, kind in ((start + "/", half, "bf16"), (half, again, "f32")):
+                done = tenfold("model", "convert", source, to, "--dtype", kind)
+                self.assertEqual(done.status, 0, done.err)
+            texts = []
+            for name in (half + "/README.md", again + "/README.md", again + "/README-base.md"):
+                with open(name) as f:
+                    texts.append(f.read())
+            for part in ("---\nlibrary_name: transformers\npipeline_tag: text-generation\nbase_model: \"start\"\nlicense: other\n", "# start, as BF16\n", "which had no card",
+                         "stored as BF16, rounded to nearest. Nothing was trained", "## Licence"):
+                self.assertIn(part, texts[0])
+            self.assertIn("base_model: \"half\"", texts[1])
+            self.assertIn("`README-base.md`", texts[1])
+            self.assertEqual(texts[2], texts[0])
+            self.assertFalse(os.path.exists(half + "/README-base.md"))
+            self.assertNotIn(folder, "".join(texts))
+
     def test_memory_is_counted_before_the_start(self):
         with tempfile.TemporaryDirectory() as folder:
             start, out = os.path.join(folder, "start"), os.path.join(folder, "run")

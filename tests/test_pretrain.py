@@ -64,6 +64,10 @@ class Pretrain(unittest.TestCase):
         self.assertEqual([s["sequences"] for s in sources][0] + sources[1]["sequences"], 24 * 8)
         self.assertGreater(sources[0]["sequences"], sources[1]["sequences"])
         self.assertTrue(all(s["heldout_loss"] > 0 and s["epochs"] > 0 for s in sources))
+        with open(os.path.join(self.whole, "models", "pretrain", "README.md")) as f:
+            card = f.read()
+        for part in ("---\npipeline_tag: text-generation\nlicense: mit\n", "| `a.txt` | 3 |", "| `b.jsonl` | 1 |", "| heldout_loss | ", "## Limits", "## Licence"):
+            self.assertIn(part, card)
 
     def test_threads(self):
         self.assertEqual(self.result(self.whole), self.result(self.train("threads", **{"run.threads": 2})))
