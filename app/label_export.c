@@ -50,6 +50,47 @@ static char *dialogue(const json_t *prompt)
 	return text;
 }
 
+/* The turn "\n\nHuman:", "\n\nAssistant:" or "\n\nSystem:" that begins here: its role, and where its text does; NULL: none. */
+static const char *opening(const char *at, const char **text)
+{
+	static const char *const turns[][2] = {{"\n\nHuman:", "user"}, {"\n\nAssistant:", "assistant"}, {"\n\nSystem:", "system"}};
+	for (size_t i = 0; i < sizeof turns / sizeof *turns; i++)
+		if (!strncmp(at, turns[i][0], strlen(turns[i][0]))) return *text = at + strlen(turns[i][0]), turns[i][1];
+	return NULL;
+}
+
+/* A dialogue of hh-rlhf as messages, which the reading of such messages makes the same text of (store/data_dialogue.c); an open
+ * "\n\nAssistant:" at the end is none. NULL: it is no dialogue. */
+static json_t *messages(const char *dialogue)
+{
+	json_t *list = json_array();
+	const char *at, *next, *ignored, *role = opening(dialogue, &at);
+	while (role && *at == ' ' && at[1]) {
+		for (next = ++at; *next && !opening(next, &ignored);) next++;
+		if (json_array_append_new(list, json_pack("{s:s,s:s%}", "role", role, "content", at, (size_t)(next - at)))) break;
+		if (!*next) return list;
+		role = opening(next, &at);
+		if (!*at && !strcmp(role, "assistant")) return list;
+	}
+	json_decref(list);
+	return NULL;
+}
+
+/* The answer to a dialogue that ends in "\n\nAssistant:", with further turns where it has them; to anything else, one message.
+ * An answer of one blank is an empty one. */
+static json_t *answer(const char *prompt, const char *text)
+{
+	size_t n = strlen(prompt), open = strlen("\n\nAssistant:");
+	char *whole = NULL;
+	json_t *list = NULL;
+	if (n > open && !strcmp(prompt + n - open, "\n\nAssistant:")) {
+		if (!strcmp(text, " ")) text++;
+		else if (asprintf(&whole, "\n\nAssistant:%s", text) >= 0) list = messages(whole);
+	}
+	free(whole);
+	return list ? list : json_pack("[{s:s,s:s}]", "role", "assistant", "content", text);
+}
+
 static void csv_cell(FILE *f, const char *text)
 {
 	fputc('"', f);
@@ -84,9 +125,9 @@ static void write_pair(struct exporting *x, const json_t *record, const char *pr
 	} else if (!strcmp(x->format, "trl")) {
 		write_line(x, json_pack("{s:s,s:s,s:s}", "prompt", prompt, "chosen", a, "rejected", b));
 	} else if (!strcmp(x->format, "trl-chat")) {
-		json_t *p = json_is_array(turns) ? json_copy((json_t *)turns) : json_pack("[{s:s,s:s}]", "role", "user", "content", prompt);
-		write_line(x, json_pack("{s:o,s:[{s:s,s:s}],s:[{s:s,s:s}]}", "prompt", p, "chosen", "role", "assistant", "content", a, "rejected", "role", "assistant",
-			"content", b));
+		json_t *p = json_is_array(turns) ? json_copy((json_t *)turns) : messages(prompt);
+		if (!p) p = json_pack("[{s:s,s:s}]", "role", "user", "content", prompt);
+		write_line(x, json_pack("{s:o,s:o,s:o}", "prompt", p, "chosen", answer(prompt, a), "rejected", answer(prompt, b)));
 	} else {
 		int is = !strncmp(prompt, "\n\nHuman: ", 9), begun = is && strlen(prompt) > 12 && !strcmp(prompt + strlen(prompt) - 12, "\n\nAssistant:");
 		const char *sides[] = {a, b};

@@ -1,7 +1,7 @@
 """The dashboard in headless Chromium over the real server, while two seeds of a PPO run: the list, curves that grow without a
-reload, the step browser against run.db, search, seeds overlaid with their mean, labels, states of runs that end in each way, hostile
-model output, a phone, axe-core; and who may ask for what. With a folder as argument the screenshots are kept there. Exit status 77
-where selenium or a browser is missing.
+reload, the step browser against run.db, search, seeds overlaid with their mean, labels, the same run with nobody watching, states
+of runs that end in each way, hostile model output, a phone, axe-core; and who may ask for what. With a folder as
+argument the screenshots are kept there. Exit status 77 where selenium or a browser is missing.
 
 ctest timeout: 300
 """
@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import struct
 import sys
+import tempfile
 import time
 import urllib.parse
 import uuid
@@ -70,7 +71,7 @@ def first_run(b, server):
     run = start(server.folder, "seed-1")
     run.__enter__()
     wait(b, "the run in the list", "document.querySelector('tbody th a')?.textContent === 'seed-1'", 60)
-    b.find_element(By.CSS_SELECTOR, "tbody th a").click()
+    b.execute_script("document.querySelector('tbody th a').click()")  # at once: the list is drawn anew as the run goes on
     wait(b, "the first point", "document.querySelector(`[data-metric='objective/scores'] .latest`)", 60)
     before = latest_step(b)
     wait(b, "a later point", "document.querySelector(`[data-metric='objective/scores'] .latest`).textContent.match(/at step (\\d+)/)[1] > %d" % before, 60)
@@ -202,6 +203,23 @@ def overlay(b, server):
     press(b, [Keys.ESCAPE])
 
 
+def unwatched(server):
+    """The same run with no server and no page beside it has the same record, bit for bit; another seed's differs."""
+    folder = tempfile.mkdtemp(prefix="tenfold-alone-")
+    try:
+        alone = os.path.join(folder, "alone")
+        done = tenfold("run", CONFIG, "--out", alone, *sets(SETS))
+        expect("the run that nobody watches", (done.status, done.err if done.status else ""), (0, ""))
+        digest = lambda path: tenfold("digest", path).out.strip()
+        expect("watched or not", digest(os.path.join(server.folder, "seed-1")), digest(alone))
+        expect("another seed", digest(os.path.join(server.folder, "seed-2")) == digest(alone), False)
+        for table in ("reference_logprobs", "candidates"):
+            both = [rows(at, name, "SELECT * FROM %s ORDER BY stage, step, slot" % table) for at, name in ((server.folder, "seed-1"), (folder, "alone"))]
+            expect("%s, watched or not" % table, (len(both[0]) > 0, both[0] == both[1]), (True, True))
+    finally:
+        shutil.rmtree(folder)
+
+
 def ends(b, server):
     """A run that is killed, one that says why it cannot go on, one that is told to stop."""
     show(b, server, view="runs")
@@ -304,7 +322,7 @@ def access(server):
     nobody, person = Client(server), server.person("Nosy")
     for path in ("/api/runs", "/api/runs/curves?run=seed-1", "/api/runs/experts?run=seed-1", "/api/runs/step?run=seed-1", "/api/runs/group?run=seed-1", "/api/runs/tokens?run=seed-1",
                  "/api/runs/search?run=seed-1&q=a", "/api/owner/campaigns/1/statistics"):
-        expect("nobody asks " + path, nobody.ask("GET", path).status, 401)
+        expect("nobody asks " + path, nobody.ask("GET", path).status, 403)
         expect("a person asks " + path, person.ask("GET", path).status, 403)
     ask = lambda path, **more: server.as_owner().ask("GET", path + "?" + urllib.parse.urlencode(more)).status
     for run in ("../" + os.path.basename(server.folder) + "/seed-1", "..", "", "seed-1/.", "./seed-1", "/etc"):
@@ -343,6 +361,7 @@ try:
         labels(b, server)
         overlay(b, server)
         expect("both runs", (one.wait(), two.wait()), (0, 0))
+    unwatched(server)
     access(server)
     phone(server)
     hostile(b, server)

@@ -62,10 +62,10 @@ static int on_events(void *ctx, const struct http_request *q, struct http_respon
 	return 0;
 }
 
-static int authorize(void *ctx, const struct http_route *route, const struct http_request *q)
+static enum http_authority authorize(void *ctx, const struct http_route *route, const struct http_request *q)
 {
 	(void)ctx;
-	return route->access == 2 && strcmp(q->subject, "owner") ? 403 : 0;
+	return route->access == 2 && strcmp(q->subject, "owner") ? HTTP_FORBIDDEN : HTTP_ALLOWED;
 }
 
 static const struct http_route routes[] = {
@@ -208,7 +208,7 @@ static void test_sessions(void **state)
 {
 	struct world *w = *state;
 	char cookie[300], other[300], csrf[80], csrf_other[80], both[600];
-	assert_int_equal(kit_ask(w->port, "GET", "/private", "", NULL, &w->a), 401);
+	assert_int_equal(kit_ask(w->port, "GET", "/private", "", NULL, &w->a), 403);
 	login(w, "p1", cookie, csrf);
 	login(w, "p1", other, csrf_other);
 	assert_string_not_equal(cookie, other); /* each login its own nonce */
@@ -219,7 +219,7 @@ static void test_sessions(void **state)
 	assert_int_equal(kit_ask(w->port, "POST", "/post", cookie, "{}", &w->a), 403);
 	snprintf(both, sizeof both, "%s%s", cookie, csrf_other);
 	assert_int_equal(kit_ask(w->port, "POST", "/post", both, "{}", &w->a), 403);
-	assert_int_equal(kit_ask(w->port, "POST", "/post", csrf, "{}", &w->a), 401);
+	assert_int_equal(kit_ask(w->port, "POST", "/post", csrf, "{}", &w->a), 403);
 	assert_int_equal(atomic_load(&w->posted), 0);
 	snprintf(both, sizeof both, "%s%s", cookie, csrf);
 	assert_int_equal(kit_ask(w->port, "POST", "/post", both, "{}", &w->a), 200);
@@ -230,12 +230,12 @@ static void test_sessions(void **state)
 	kit_raw(w->port, text, (size_t)n, &w->a);
 	assert_int_equal(w->a.status, 415);
 	/* fixation: a cookie that was not signed here is none, and a login replaces it */
-	assert_int_equal(kit_ask(w->port, "GET", "/private", "Cookie: tenfold=p1.9999999999.abc.def\r\n", NULL, &w->a), 401);
+	assert_int_equal(kit_ask(w->port, "GET", "/private", "Cookie: tenfold=p1.9999999999.abc.def\r\n", NULL, &w->a), 403);
 	for (size_t i = 17; cookie[i] != '\r'; i += 5) { /* any byte changed */
 		char bent[300];
 		strcpy(bent, cookie);
 		bent[i] = bent[i] == 'A' ? 'B' : 'A';
-		if (kit_ask(w->port, "GET", "/private", bent, NULL, &w->a) != 401) fail_msg("byte %zu of the cookie does not matter", i);
+		if (kit_ask(w->port, "GET", "/private", bent, NULL, &w->a) != 403) fail_msg("byte %zu of the cookie does not matter", i);
 	}
 	assert_int_equal(kit_ask(w->port, "POST", "/login", other, "{\"who\":\"p2\"}", &w->a), 200);
 	kit_cookie(&w->a, both, sizeof both);

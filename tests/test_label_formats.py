@@ -79,12 +79,10 @@ try:
         with open(path, "w", encoding="utf-8", newline="") as f:
             f.write(first)
         run("import", folder, "--name", form, "--from", path, "--format", form.split("-")[0])
-        again = export(folder, form if form != "trl-chat" else "hh", form)
+        again = export(folder, form, form)
         if form == "csv":
             cut = lambda text: sorted(line.rsplit(",", 3)[0] for line in text.replace("\r\n", "\n").split("\n"))
             expect("csv: pairs and ties", cut(again), cut(first))
-        elif form == "trl-chat":
-            expect("trl-chat: as many", len(again.splitlines()), len(first.splitlines()))
         else:
             expect(form + ": the same lines", again, first)
     table = export(server.folder, "csv", "Round")
@@ -115,7 +113,20 @@ try:
         with open(path, "w", encoding="utf-8") as f:
             f.writelines(lines)
         run("import", folder, "--name", "hh-real", "--from", path, "--format", "hh")
-        expect("200 real dialogues", [json.loads(l) for l in export(folder, "hh", "hh-real").splitlines()], [json.loads(l) for l in lines])
+        real = export(folder, "hh", "hh-real")
+        expect("200 real dialogues", [json.loads(l) for l in real.splitlines()], [json.loads(l) for l in lines])
+        # each form of them, read again, is the same dialogues and the same file
+        for form in ("jsonl", "label-studio", "argilla", "csv", "trl", "trl-chat"):
+            first, name = export(folder, form, "hh-real"), "real-" + form
+            with open(os.path.join(folder, name), "w", encoding="utf-8", newline="") as f:
+                f.write(first)
+            run("import", folder, "--name", name, "--from", os.path.join(folder, name), "--format", form.split("-")[0] if form != "label-studio" else form)
+            back = export(folder, "hh", name)
+            blank = (lambda text: text.replace('Assistant: "', 'Assistant:"')) if form == "trl-chat" else lambda text: text  # an empty message has no blank before it
+            expect("real dialogues by " + form, blank(back), blank(real))
+            expect("and that again", export(folder, form, name), first)
+        turns = json.loads(export(folder, "trl-chat", "hh-real").splitlines()[0])
+        expect("dialogues are messages", ({m["role"] for m in turns["prompt"]}, turns["chosen"][0]["role"], "Human:" in json.dumps(turns)), ({"user", "assistant"}, "assistant", False))
     else:
         print("skipped: real dialogues of hh-rlhf (no %s)" % SHARED)
 finally:

@@ -51,7 +51,7 @@ def access(server):
     for path in ("/", "/owner", "/page.css", "/label.js", "/api/session"):
         expect("anyone gets " + path, nobody.ask("GET", path).status, 200)
     for path in ("/api/campaigns/1/next", "/api/owner/people", "/api/owner/hours.csv", "/api/owner/events"):
-        expect("nobody gets " + path, nobody.ask("GET", path).status, 401)
+        expect("nobody gets " + path, nobody.ask("GET", path).status, 403)
     for path in ("/api/owner/people", "/api/owner/campaigns", "/api/owner/hours.csv", "/api/owner/events"):
         expect("Ann and " + path, ann.ask("GET", path).status, 403)
     expect("Ann invites", ann.ask("POST", "/api/owner/people", {"name": "Eve", "campaigns": [1]}).status, 403)
@@ -67,7 +67,7 @@ def access(server):
     path = "/api/asks/%d/answer" % question["ask"]
     expect("no token of the session", ann.ask("POST", path, answer_body(question), {"X-CSRF-Token": None}).status, 403)
     expect("Ben's token", ann.ask("POST", path, answer_body(question), {"X-CSRF-Token": ben.csrf}).status, 403)
-    expect("no cookie", ann.ask("POST", path, answer_body(question), {"Cookie": None}).status, 401)
+    expect("no cookie", ann.ask("POST", path, answer_body(question), {"Cookie": None}).status, 403)
     expect("a form", ann.ask("POST", path, answer_body(question), {"Content-Type": "application/x-www-form-urlencoded"}).status, 415)
     expect("another origin", ann.ask("POST", path, answer_body(question), {"Origin": "http://evil.example"}).status, 403)
     expect("another host", ann.ask("POST", path, answer_body(question), {"Host": "evil.example"}).status, 403)
@@ -93,7 +93,7 @@ def access(server):
     ann.ok("POST", "/api/events/%d/undo" % first["event"], {"key": uuid.uuid4().hex})
     expect("no label", count(server), before)
     expect("asked again", ann.ok("GET", "/api/campaigns/1/next")["ask"]["ask"], question["ask"])
-    expect("logged out", (ann.ok("POST", "/api/logout", {}), ann.ask("GET", "/api/campaigns/1/next").status)[1], 401)
+    expect("logged out", (ann.ok("POST", "/api/logout", {}), ann.ask("GET", "/api/campaigns/1/next").status)[1], 403)
     owner.ok("GET", "/api/owner/people")
 
 
@@ -105,7 +105,7 @@ def tokens(server):
     planted = Client(server)
     planted.cookie = "tenfold=person:1:1.9999999999.abc.def"
     before = planted.cookie
-    expect("a planted cookie", planted.ask("GET", "/api/campaigns/1/next").status, 401)
+    expect("a planted cookie", planted.ask("GET", "/api/campaigns/1/next").status, 403)
     planted.login(link)
     expect("a new cookie at sign-in", planted.cookie != before, True)
     session = planted.ok("GET", "/api/session")
@@ -115,11 +115,11 @@ def tokens(server):
         server.as_owner().ok("POST", "/api/owner/people/%d/%s" % (people["Cem"], action), {})
         expect(action, planted.ok("GET", "/api/campaigns/1/next")["state"], state)
     renewed = server.as_owner().ok("POST", "/api/owner/people/%d/renew" % people["Cem"], {})["url"]
-    expect("renewed: the old session", planted.ask("GET", "/api/campaigns/1/next").status, 401)
+    expect("renewed: the old session", planted.ask("GET", "/api/campaigns/1/next").status, 403)
     expect("renewed: the old link", Client(server).ask("POST", "/api/login", {"token": link.split("=")[1]}).status, 403)
     again = Client(server).login(renewed)
     server.as_owner().ok("POST", "/api/owner/people/%d/revoke" % people["Cem"], {})
-    expect("revoked", again.ask("GET", "/api/campaigns/1/next").status, 401)
+    expect("revoked", again.ask("GET", "/api/campaigns/1/next").status, 403)
     expect("revoked: the link", Client(server).ask("POST", "/api/login", {"token": renewed.split("=")[1]}).status, 403)
     expect("the owner cannot revoke the owner", server.as_owner().ask("POST", "/api/owner/people/%d/revoke" % people["owner"], {}).status, 409)
     guesses = [Client(server).ask("POST", "/api/login", {"token": uuid.uuid4().hex}).status for _ in range(30)]

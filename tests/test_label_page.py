@@ -215,6 +215,25 @@ def interrupted(b, server):
     no_errors(b, "interrupted", ("ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET"))
 
 
+def ended(b, server):
+    """The session ends while somebody answers: the answer stays in the browser and goes with the next link."""
+    b.get(server.invite("Ended"))
+    wait(b, "guidelines", "document.querySelector('#accept')")
+    press(b, [Keys.ENTER])
+    wait(b, "the first question", "document.querySelector('.card')")
+    before, owner = labels(server), server.as_owner()
+    person = {p["name"]: p["person"] for p in owner.ok("GET", "/api/owner/people")["people"]}["Ended"]
+    link = owner.ok("POST", "/api/owner/people/%d/renew" % person, {})["url"]
+    all_seen(b)
+    press(b, keys_for(b) + Keys.ENTER)
+    wait(b, "signed out", "document.querySelector('#main h2')?.textContent === 'Signed out'")
+    expect("nothing was taken", labels(server), before)
+    b.get(link)
+    wait(b, "it is sent", "document.querySelector('.card') && !JSON.parse(localStorage.getItem('outbox') || '[]').length")
+    expect("one label", labels(server) - before, 1)
+    no_errors(b, "ended", ("403 (Forbidden)",))
+
+
 def two_at_once(server):
     first, second = browser(), browser()
     try:
@@ -324,6 +343,7 @@ try:
     mouse(b, server)
     keyboard(b, server)
     interrupted(b, server)
+    ended(b, server)
     two_at_once(server)
     phone(server)
     owners_page(b, server)

@@ -395,7 +395,7 @@ static void test_files(void **state)
 	assert_int_equal(labels_open(&second, k->path, 0, &e), ERR_STATE);
 }
 
-/* faults.md 41 and 42, as far as a process can be killed: whatever was acknowledged is there. */
+/* faults.md 41: whatever was acknowledged is there after a kill. Power loss: test_labels_power.c. */
 static void test_killed(void **state)
 {
 	struct labels_kit *k = *state;

@@ -86,7 +86,7 @@ const drawing = (() => {
       },
     });
     if (options.format) chart.options.scales.y.ticks.callback = (v) => options.format(v);
-    if (options.type) { chart.options.scales.x.ticks.display = false; chart.options.scales.x.grid.display = false; }
+    if (options.type) { chart.options.scales.y.ticks.precision = 0; chart.options.scales.x.ticks.display = false; chart.options.scales.x.grid.display = false; }
     return chart;
   };
   /* The colours of the page, which may have changed, on the chart's axes. */

@@ -75,6 +75,6 @@ extern const struct http_route web_group_routes[]; /* the dashboard: groups, tok
 extern const struct http_route web_statistics_routes[]; /* the dashboard: labels of a campaign */
 
 /* web_login.c */
-int web_authorize(void *ctx, const struct http_route *route, const struct http_request *q);
+enum http_authority web_authorize(void *ctx, const struct http_route *route, const struct http_request *q);
 
 #endif

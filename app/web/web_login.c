@@ -83,19 +83,19 @@ static int subject_person(const char *subject, int64_t *person, int64_t *generat
 	return 0;
 }
 
-int web_authorize(void *ctx, const struct http_route *route, const struct http_request *q)
+enum http_authority web_authorize(void *ctx, const struct http_route *route, const struct http_request *q)
 {
 	struct web *w = ctx;
 	struct labels_person p;
 	struct err e;
 	int64_t person, generation;
-	if (!strcmp(q->subject, "owner")) return 0;
-	if (subject_person(q->subject, &person, &generation) < 0) return 401;
+	if (!strcmp(q->subject, "owner")) return HTTP_ALLOWED;
+	if (subject_person(q->subject, &person, &generation) < 0) return HTTP_ENDED;
 	web_lock(w);
 	int rc = labels_person_get(w->labels, person, &p, &e);
 	web_unlock(w);
-	if (rc < 0 || p.generation != generation || (strcmp(p.state, "active") && strcmp(p.state, "paused"))) return 401;
-	return route->access == WEB_OWNER ? 403 : 0;
+	if (rc < 0 || p.generation != generation || (strcmp(p.state, "active") && strcmp(p.state, "paused"))) return HTTP_ENDED;
+	return route->access == WEB_OWNER ? HTTP_FORBIDDEN : HTTP_ALLOWED;
 }
 
 int web_person(struct web *w, const struct http_request *q, int64_t *person, struct err *e)

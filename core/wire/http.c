@@ -171,9 +171,9 @@ static int check_session(struct http *h, struct http_exchange *x, struct http_re
 	x->q.subject = x->subject;
 	x->q.csrf = x->csrf;
 	if (x->route->access) {
-		if (!*x->subject) return http_reply_error(r, 401, "sign in with the link that you were given"), 1;
-		int status = h->o.authorize ? h->o.authorize(h->o.ctx, x->route, &x->q) : 0;
-		if (status) return http_reply_error(r, status, status == 401 ? "this link does not work any more; ask for a new one" : "that is not open to you"), 1;
+		if (!*x->subject) return http_reply_error(r, 403, "sign in with the link that you were given"), 1;
+		enum http_authority may = h->o.authorize ? h->o.authorize(h->o.ctx, x->route, &x->q) : HTTP_ALLOWED;
+		if (may != HTTP_ALLOWED) return http_reply_error(r, 403, may == HTTP_ENDED ? "this link does not work any more; ask for a new one" : "that is not open to you"), 1;
 	}
 	if (!unsafe_method(x->q.method) || (x->route->flags & HTTP_NO_CSRF)) return 0;
 	const char *token = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "X-CSRF-Token");

@@ -8,7 +8,7 @@
  *   403  Host is not a name of this server, or Origin / Sec-Fetch-Site is foreign
  *   404/405  no route; a route, but not with this method
  *   411/413/415  a body in chunks, a body over the route's limit, a POST that is not JSON
- *   401  the route needs a session and there is none; or whatever `authorize` says
+ *   403  the route needs a session and there is none, or `authorize` refuses it
  *   403  POST, PUT, DELETE without the session's CSRF token in the header X-CSRF-Token
  * Connections, streams and header bytes are limited; an idle connection is closed.
  * No file is ever served: pages are compiled in, so there is no path to climb out of.
@@ -66,6 +66,9 @@ struct http_route {
 	size_t body_limit;         /* bytes; 0: 256 KiB */
 };
 
+/* What a subject may: also that it is nobody any more. */
+enum http_authority { HTTP_ALLOWED, HTTP_FORBIDDEN, HTTP_ENDED };
+
 struct http_options {
 	const char *address;                  /* NULL: 127.0.0.1; a numeric address */
 	uint16_t port;                        /* 0: any free one */
@@ -80,8 +83,8 @@ struct http_options {
 	double session_seconds;               /* 0: 30 days */
 	const struct http_route *const *tables; /* each ends with a row whose method is NULL; the list ends with NULL */
 	void *ctx;                            /* given to handlers and to authorize */
-	/* 0, or the status of the refusal (401, 403). Called when route->access is not 0, with a subject. */
-	int (*authorize)(void *ctx, const struct http_route *route, const struct http_request *q);
+	/* Called when route->access is not 0, with a subject. */
+	enum http_authority (*authorize)(void *ctx, const struct http_route *route, const struct http_request *q);
 };
 
 /* ERR_NET naming the address: in use, not ours. ERR_RANGE: an address, a URL, a certificate that cannot be. The tables

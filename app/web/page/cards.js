@@ -215,7 +215,7 @@ export class Question {
         let rank = 1;
         for (const block of s.order) {
           if (block.includes(i)) {
-            badge = (block.length > 1 ? "=" : "") + rank;
+            badge = (block.length > 1 ? "shares place " : "place ") + rank;
             best = true;
           }
           rank += block.length;

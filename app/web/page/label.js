@@ -84,7 +84,7 @@ function flush() {
           continue;
         }
         reply = { refused: why };
-        if (why.status === 401) throw why;
+        if (why.status === 403) throw why; // the session is over: the answer waits for the next one
         note(why.status === 409 ? "That question was answered already (in another window?)." : "The server did not take that answer: " + why.message);
       }
       kept.set("outbox", outbox().filter((entry) => entry.body.key !== list[0].body.key));
@@ -240,10 +240,10 @@ function drawAfter(reply) {
   (reply.tests || []).forEach((test, i) => {
     if (test !== null) lines.push(make("li", {}, "Answer " + (i + 1) + ": ", make("code", {}, test)));
   });
-  area.replaceChildren(
+  area.replaceChildren(make("div", { class: "message full" },
     reply.expected_best === undefined ? null : make("p", {}, "The guidelines expect answer " + (reply.expected_best + 1) + " before answer " + (reply.expected_worst + 1) + "."),
-    lines.length ? make("p", {}, "Tests:") : "", make("ul", {}, ...lines));
-  area.append(make("p", {}, make("button", { type: "button", class: "primary", id: "go-on", onclick: load }, "Go on ", make("kbd", {}, "Enter"))));
+    lines.length ? make("h2", {}, "Tests of the answers") : null, lines.length ? make("ul", {}, ...lines) : null,
+    make("p", {}, make("button", { type: "button", class: "primary", id: "go-on", onclick: load }, "Go on ", make("kbd", {}, "Enter")))));
   find("go-on").scrollIntoView({ block: "nearest" });
 }
 

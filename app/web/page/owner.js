@@ -47,7 +47,7 @@ function personRow(p) {
   if (p.state !== "erased" && p.state !== "imported") buttons.push(button("renew", "New link"));
   buttons.push(p.excluded ? button("include", "Include") : button("exclude", "Exclude", "No label of " + (p.name || "this person") + " will count. Go on?"));
   if (p.state !== "erased" && p.state !== "imported") buttons.push(button("erase", "Erase", "Erase the name, the link and all written words of " + p.name + "? The labels stay, anonymous.", true));
-  return make("tr", {}, make("th", { scope: "row" }, p.name || "(erased " + p.person + ")"), make("td", {}, p.state + (p.excluded ? ", excluded" : "")),
+  return make("tr", {}, make("th", { scope: "row" }, p.name || "(erased " + p.person + ")"), make("td", {}, (p.name === "owner" && p.state === "imported" ? "you" : p.state) + (p.excluded ? ", excluded" : "")),
     number(String(p.labels)), number(p.hours.toFixed(2)), number(percent(p.gold)), number(percent(p.weight) + (p.flagged ? ", flagged" : "")), make("td", {}, ...buttons.flatMap((b) => [b, " "])));
 }
 
