@@ -16,7 +16,8 @@ const drawing = (() => {
     if (a !== 0 && (a < 1e-3 || a >= 1e7)) return v.toExponential(2);
     return String(Number(v.toPrecision(4)));
   };
-  const percent = (v) => (v === null || v === undefined ? "–" : (100 * v).toFixed(1) + " %");
+  /* step: between the marks of an axis, which have to differ */
+  const percent = (v, step = 0.001) => (v === null || v === undefined ? "–" : (100 * v).toFixed(Math.max(1, Math.ceil(-Math.log10(100 * step) - 1e-9))) + " %");
   const dark = () => {
     const scheme = getComputedStyle(document.documentElement).colorScheme;
     return scheme === "dark" || (scheme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
@@ -85,7 +86,7 @@ const drawing = (() => {
         },
       },
     });
-    if (options.format) chart.options.scales.y.ticks.callback = (v) => options.format(v);
+    if (options.format) chart.options.scales.y.ticks.callback = (v, i, ticks) => options.format(v, ticks.length > 1 ? ticks[1].value - ticks[0].value : undefined);
     if (options.type) { chart.options.scales.y.ticks.precision = 0; chart.options.scales.x.ticks.display = false; chart.options.scales.x.grid.display = false; }
     return chart;
   };

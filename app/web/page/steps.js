@@ -10,7 +10,7 @@ const FAR = 8;               // nats: the strongest colour
 const strength = (logprob) => 0.65 * Math.sqrt(Math.min(1, Math.max(0, -logprob) / FAR));
 const HEAT = "#d55e00", COLD = "#0072b2";
 // The same of log π − log π_ref, of either sign: warm where the policy has come to like the token more.
-const FURTHER = 4;
+const FURTHER = 2; // nats: the strongest colour
 const shift = (d) => alpha(d < 0 ? COLD : HEAT, 0.65 * Math.sqrt(Math.min(1, Math.abs(d) / FURTHER)));
 
 const short = (v) => (v === null ? "–" : String(Number(v.toPrecision(3))));
@@ -63,7 +63,7 @@ export const stepsView = {
     const bar = make("span", { class: "scale-of" });
     bar.style.background = "linear-gradient(90deg, " + [0, 1, 2, 4, FAR].map((p) => alpha(HEAT, strength(-p)) + " " + (100 * p) / FAR + "%").join() + ")";
     const apart = make("span", { class: "scale-of" });
-    apart.style.background = "linear-gradient(90deg, " + [-FURTHER, -2, -1, -0.4, 0, 0.4, 1, 2, FURTHER].map((d) => shift(d) + " " + (50 + (50 * d) / FURTHER) + "%").join() + ")";
+    apart.style.background = "linear-gradient(90deg, " + [-FURTHER, -1, -0.5, -0.2, 0, 0.2, 0.5, 1, FURTHER].map((d) => shift(d) + " " + (50 + (50 * d) / FURTHER) + "%").join() + ")";
     this.key_.replaceChildren(...(this.colours === "logprob" ? ["log π 0", bar, "−" + FAR + " and less"] : this.colours === "reference" ? ["log π − log π_ref −" + FURTHER, apart, "+" + FURTHER] : this.colours === "experts" ? ["the same colour: the same expert, or one 8, 16 … further"] : []));
   },
 
