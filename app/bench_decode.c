@@ -18,25 +18,23 @@ enum { LIST = (1 << 20) + 7 }; /* odd, so that rows of a matrix differ */
 
 static void fill(struct model *m)
 {
-	float *list = malloc(LIST * sizeof *list), *ones = malloc(LIST * sizeof *ones);
-	CHECK(list && ones, "out of memory for a benchmark's weights");
-	for (int i = 0; i < LIST; i++) {
-		ones[i] = 1;
-		list[i] = (float)(m->shape.init_std * 3.4641) * (rng_uniform((struct rng_key){9, RNG_TEST}, 0, (uint64_t)i, 0) - 0.5f);
-	}
+	int64_t most = 0;
+	for (int i = 0; i < m->params.count; i++) most = m->params.list[i].size > most ? m->params.list[i].size : most;
+	float *list = malloc(LIST * sizeof *list), *host = malloc((size_t)most * sizeof *host);
+	CHECK(list && host, "out of memory for a benchmark's weights");
+	for (int i = 0; i < LIST; i++) list[i] = (float)(m->shape.init_std * 3.4641) * (rng_uniform((struct rng_key){9, RNG_TEST}, 0, (uint64_t)i, 0) - 0.5f);
 	for (int i = 0; i < m->params.count; i++) {
 		const struct param *p = &m->params.list[i];
-		for (int64_t at = 0; at < p->size; at += LIST)
-			m->ops->upload(m->backend, m->weights + p->offset + at, p->cols == 0 ? ones : list, (size_t)(p->size - at < LIST ? p->size - at : LIST) * sizeof *list);
+		for (int64_t k = 0; k < p->size; k++) host[k] = p->cols == 0 ? 1 : list[k % LIST];
+		model_put_param(m, i, host);
 	}
-	m->ops->weights_changed(m->backend, m->weights, (size_t)m->params.floats * sizeof(float));
 	free(list);
-	free(ones);
+	free(host);
 }
 
 int bench_decode_open(struct model **out, struct backend *b, const struct shape *s, struct err *e)
 {
-	int rc = model_open(out, b, s, e);
+	int rc = model_open_held(out, b, s, e);
 	if (rc == 0) fill(*out);
 	return rc;
 }
@@ -85,7 +83,7 @@ static int generate(const struct model *m, const struct bench_decode *d, int max
 int bench_decode(const struct model *m, const struct limits_machine *machine, int times, struct bench_decode *d, struct err *e)
 {
 	struct limits_model cost;
-	struct limits_machine half = {machine->flops, 2 * machine->bytes};
+	struct limits_machine half = {machine->flops, machine->bytes * (backend_weights(m->backend) == DTYPE_F32 ? 2 : 1)};
 	struct run r = {.machine = machine, .cost = &cost};
 	int64_t n = (int64_t)d->groups * d->prompt;
 	int32_t *tokens = malloc((size_t)n * sizeof *tokens);

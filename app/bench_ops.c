@@ -306,7 +306,7 @@ static void kv_make(struct timing *t, const struct bench_model *s, const struct 
 {
 	int64_t page = (int64_t)s->kv_heads * s->head_dim * KV_PAGE, c = (int64_t)s->kv_heads * s->head_dim;
 	*kv = (struct kv_args){take_random(t, g->pages * page), take_random(t, g->pages * page), s->kv_heads, s->head_dim, s->head_dim, take_tensor(t, g->rows, c),
-			       take_tensor(t, g->rows, c), g->writes, g->write_row, g->write_page, g->write_slot};
+			       take_tensor(t, g->rows, c), g->writes, g->write_row, g->write_page, g->write_slot, backend_keys(t->b)};
 }
 
 void bench_attention(struct backend *b, const struct bench_peak *p, const struct bench_model *s, struct bench_pair *out)
@@ -318,7 +318,7 @@ void bench_attention(struct backend *b, const struct bench_peak *p, const struct
 	kv_make(&t, s, &g, &kv);
 	int64_t c = (int64_t)s->heads * s->head_dim, page = (int64_t)s->kv_heads * s->head_dim * KV_PAGE;
 	struct attention_args a = {.q = take_tensor(&t, g.rows, c), .heads = s->heads, .kv_heads = s->kv_heads, .dk = s->head_dim, .dv = s->head_dim, .scale = 0.2f,
-				   .k_pages = kv.k_pages, .v_pages = kv.v_pages, .tables = g.tables, .table_stride = g.stride, .row_seq = g.row_seq, .row_pos = g.row_pos,
+				   .k_pages = kv.k_pages, .v_pages = kv.v_pages, .pages = kv.pages, .tables = g.tables, .table_stride = g.stride, .row_seq = g.row_seq, .row_pos = g.row_pos,
 				   .out = take_tensor(&t, g.rows, c), .lse = take_random(&t, g.rows * s->heads), .dout = take_tensor(&t, g.rows, c),
 				   .dq = take_tensor(&t, g.rows, c), .dk_pages = take_random(&t, g.pages * page), .dv_pages = take_random(&t, g.pages * page),
 				   .sets = g.sets, .set_rows = g.set_rows};

@@ -46,7 +46,7 @@ extern const int bench_device_count;
 struct bench_decode {
 	int groups, completions, prompt, steps; /* what is run */
 	double step_seconds;                    /* of one step */
-	double limit_seconds, limit_seconds_half; /* the least by memory and arithmetic: with 4 bytes a number, with 2 */
+	double limit_seconds, limit_seconds_half; /* the least by memory and arithmetic: with the bytes that numbers have here, with 2 */
 };
 int bench_decode_open(struct model **out, struct backend *, const struct shape *, struct err *);
 int bench_decode(const struct model *, const struct limits_machine *, int times, struct bench_decode *, struct err *);

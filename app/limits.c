@@ -16,7 +16,8 @@ void limits_model(struct limits_model *out, const struct model *m)
 	const struct shape *s = &m->shape;
 	const struct params *p = &m->params;
 	*out = (struct limits_model){.total = (double)p->parameters, .moe_layers = (double)shape_moe_layers(s), .experts = (double)s->experts,
-				     .chosen = (double)s->chosen, .bytes = (double)dtype_bytes(backend_weights(m->backend)), .layers = (double)s->layers, .attention = 0.5 * (double)(s->heads * (s->head_dim + s->value_dim)),
+				     .chosen = (double)s->chosen, .bytes = (double)dtype_bytes(backend_weights(m->backend)),
+				     .key_bytes = (double)dtype_bytes(backend_keys(m->backend)), .layers = (double)s->layers, .attention = 0.5 * (double)(s->heads * (s->head_dim + s->value_dim)),
 				     .kv = (double)(s->kv_heads * (s->head_dim + s->value_dim))};
 	for (int64_t i = 0; i < s->layers; i++) {
 		const struct layer_params *l = &p->layer[i];
@@ -44,7 +45,7 @@ static double touched(const struct limits_model *m, double n)
 /* One decoding step: n completions at position s after prompts of P. */
 static double decode_step(const struct limits_machine *f, const struct limits_model *m, double n, double prompts, double s)
 {
-	double keys = prompts + n * s, bytes = m->bytes * (m->dense + m->head + m->moe_layers * touched(m, n) * m->expert) + 4 * m->layers * m->kv * keys;
+	double keys = prompts + n * s, bytes = m->bytes * (m->dense + m->head + m->moe_layers * touched(m, n) * m->expert) + m->key_bytes * m->layers * m->kv * keys;
 	double flop = 2 * (m->trunk + m->head) * n + 4 * m->layers * m->attention * n * s;
 	return fmax(bytes / f->bytes, flop / f->flops);
 }

@@ -27,7 +27,7 @@ struct limits_model {
 	double total;        /* all of them: what the optimiser touches */
 	double dense, expert; /* parameters of all layers read by every step of decoding; of one expert of one layer */
 	double moe_layers, experts, chosen;
-	double bytes;        /* of one parameter as decoding reads it */
+	double bytes, key_bytes; /* of one parameter as decoding reads it; of a number in the cache */
 	double layers, attention, kv; /* attention: heads·(d_qk + d_v)/2; kv: floats that one position keeps in one layer */
 };
 

@@ -145,13 +145,6 @@ static void reward_parts_close(struct reward_parts *p)
 	reward_model_close(p->model);
 }
 
-static int wants_model(const struct reward_terms *terms)
-{
-	for (uint32_t i = 0; i < terms->count; i++)
-		if (!strcmp(terms->name[i], "model") || !strcmp(terms->name[i], "model_std")) return 1;
-	return 0;
-}
-
 /* The sum of reward.terms; a reward model is opened only when a term asks for it. */
 static int reward_scorer(struct session *s, struct reward_parts *p, struct scorer **out, struct err *e)
 {
@@ -166,12 +159,14 @@ static int reward_scorer(struct session *s, struct reward_parts *p, struct score
 		TRY(task_scorer_open(&p->verifier, s->task, e));
 		given[n++] = p->verifier;
 	}
-	if (wants_model(&terms)) {
+	if (reward_terms_learned(&terms)) {
 		if (c->reward.model[0]) snprintf(folder, sizeof folder, "%s", c->reward.model);
 		else if (s->folder[0]) TRY(session_path(s, "models/reward", folder, e));
 		else TRY(err_set(e, ERR_FORMAT, "reward.terms names the term model: set reward.model to its folder, or give --out DIR of the run that fitted it"));
 		TRY(session_open_backend(s, e));
 		TRY(reward_model_open(&p->model, folder, s->backend, e));
+		struct batch_sizes most = reward_model_largest_batch(c->reward.batch_groups, s->task->longest_prompt, c->rollout.group_size, c->rollout.max_new_tokens);
+		TRY(reward_model_prepare(p->model, &most, e));
 		if (c->reward.live) {
 			TRY(session_path(s, "models/reward-live", folder, e));
 			TRY(reward_live_scorer_open(&p->learned, p->model, folder, (uint64_t)c->reward.live_every, s->backend, e));

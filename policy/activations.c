@@ -64,9 +64,9 @@ static void *get(struct activations *a, int64_t count)
 	return p;
 }
 
-size_t activations_plan(const struct shape *s, int keep, int64_t rows, int64_t pages, int64_t outs)
+size_t activations_plan(struct backend *b, const struct shape *s, int keep, int64_t rows, int64_t pages, int64_t outs)
 {
-	struct model m = {.shape = *s};
+	struct model m = {.shape = *s, .backend = b};
 	struct activations *a = activations_open(&m, keep);
 	a->plan = 1;
 	activations_reserve(a, rows, pages, outs);
@@ -89,7 +89,8 @@ static void layer_buffers(struct activations *a, struct layer_acts *l, int64_t l
 	}
 	if (s->qkv == QKV_LATENT) l->latent = get(a, t * s->latent_rank), l->latent_n = get(a, t * s->latent_rank), l->latent_rstd = get(a, t);
 	if (s->query_rank) l->query = get(a, t * s->query_rank), l->query_n = get(a, t * s->query_rank), l->query_rstd = get(a, t);
-	if (pages > 0) l->k_pages = get(a, pages * hk * KV_PAGE), l->v_pages = get(a, pages * hv * KV_PAGE);
+	int64_t whole = 4 / (int64_t)dtype_bytes(backend_keys(a->model->backend)); /* numbers of a page in a float; a page has an even number */
+	if (pages > 0) l->k_pages = get(a, pages * hk * KV_PAGE / whole), l->v_pages = get(a, pages * hv * KV_PAGE / whole);
 	l->att = get(a, t * s->heads * s->value_dim);
 	l->lse = get(a, t * s->heads);
 	l->mid = a->keep ? get(a, t * c) : l->x;

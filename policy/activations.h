@@ -11,7 +11,7 @@ struct layer_acts {
 	float *q_raw, *k_raw, *q_rstd, *k_rstd; /* with qk_norm */
 	float *latent, *latent_n, *latent_rstd; /* QKV_LATENT: before and after its norm */
 	float *query, *query_n, *query_rstd;    /* with query_rank */
-	float *k_pages, *v_pages;
+	void *k_pages, *v_pages; /* in backend_keys */
 	float *att, *lse;  /* [T, H*Dv], [T, H] */
 	float *mid;        /* [T, C] after attention */
 	float *n2, *rstd2;

@@ -59,9 +59,9 @@ void generate_plan(const struct shape *s, struct backend *b, const struct genera
 	struct batch_sizes most = largest_pass(o);
 	struct ops_sizes ops = activations_operations(s, 0, &most, truncates(o));
 	struct kept k = kept_of(s, o);
-	out->activations = activations_plan(s, 0, most.rows, 0, most.outs) + (size_t)(most.outs * s->vocab) * 4 + backend_scratch(b, &ops) +
+	out->activations = activations_plan(b, s, 0, most.rows, 0, most.outs) + (size_t)(most.outs * s->vocab) * 4 + backend_scratch(b, &ops) +
 			   (size_t)(k.places + expert_places(&k) * s->chosen) * 4;
-	out->cache = (size_t)((pages_of(o) + pad_pages(b, o)) * s->layers * s->kv_heads * (s->head_dim + s->value_dim) * KV_PAGE) * 4;
+	out->cache = (size_t)((pages_of(o) + pad_pages(b, o)) * s->layers * s->kv_heads * (s->head_dim + s->value_dim) * KV_PAGE) * dtype_bytes(backend_keys(b));
 }
 
 static void flights_build(struct generator *g)

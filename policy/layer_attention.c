@@ -159,16 +159,16 @@ static void position_back(const struct pass *p, float *d, float *raw, float *rst
 }
 
 /* What forward and backward of attention itself have in common. */
-static struct attention_args attention_of(const struct pass *p, const struct views *x, float *k_pages, float *v_pages)
+static struct attention_args attention_of(const struct pass *p, const struct views *x, const void *k_pages, const void *v_pages)
 {
 	const struct shape *s = &p->m->shape;
 	const struct batch *b = p->b;
 	return (struct attention_args){.q = x->q, .heads = (int)s->heads, .kv_heads = (int)s->kv_heads, .dk = (int)s->head_dim, .dv = (int)s->value_dim,
-				       .scale = shape_attention_scale(s), .k_pages = k_pages, .v_pages = v_pages, .tables = b->device.tables,
+				       .scale = shape_attention_scale(s), .k_pages = k_pages, .v_pages = v_pages, .pages = backend_keys(p->m->backend), .tables = b->device.tables,
 				       .table_stride = (int)b->stride, .row_seq = b->device.seq, .row_pos = b->device.pos, .out = x->att};
 }
 
-static struct kv_args pages_of(const struct pass *p, struct tensor k, struct tensor v, float *k_pages, float *v_pages)
+static struct kv_args pages_of(const struct pass *p, struct tensor k, struct tensor v, void *k_pages, void *v_pages)
 {
 	const struct shape *s = &p->m->shape;
 	const struct batch *b = p->b;
@@ -197,8 +197,9 @@ void layer_attention(const struct pass *p, int64_t layer)
 	}
 	position(p, l->q, l->q_raw, l->q_rstd, w->q_norm, s->heads);
 	position(p, l->k, l->k_raw, l->k_rstd, w->k_norm, s->kv_heads);
-	float *kp = p->cache ? p->cache->k[layer] : l->k_pages, *vp = p->cache ? p->cache->v[layer] : l->v_pages;
+	void *kp = p->cache ? p->cache->k[layer] : l->k_pages, *vp = p->cache ? p->cache->v[layer] : l->v_pages;
 	struct kv_args kv = pages_of(p, x.k, x.v, kp, vp);
+	kv.pages = backend_keys(p->m->backend);
 	o->kv_write(p->m->backend, &kv);
 	struct attention_args at = attention_of(p, &x, kp, vp);
 	at.lse = p->a->keep ? l->lse : NULL;

@@ -93,6 +93,7 @@ void model_init(struct model *m, uint64_t seed)
 int kv_cache_open(struct kv_cache *c, const struct model *m, int64_t pages, struct err *e)
 {
 	const struct shape *s = &m->shape;
+	size_t each = dtype_bytes(backend_keys(m->backend));
 	memset(c, 0, sizeof *c);
 	c->pages = pages;
 	c->k = calloc((size_t)s->layers, sizeof *c->k);
@@ -100,8 +101,8 @@ int kv_cache_open(struct kv_cache *c, const struct model *m, int64_t pages, stru
 	CHECK(c->k && c->v, "out of memory for a cache");
 	backend_purpose(m->backend, "keys and values in generation");
 	for (int64_t l = 0; l < s->layers; l++) {
-		c->k[l] = m->ops->alloc(m->backend, (size_t)(pages * s->kv_heads * s->head_dim * KV_PAGE) * 4);
-		c->v[l] = m->ops->alloc(m->backend, (size_t)(pages * s->kv_heads * s->value_dim * KV_PAGE) * 4);
+		c->k[l] = m->ops->alloc(m->backend, (size_t)(pages * s->kv_heads * s->head_dim * KV_PAGE) * each);
+		c->v[l] = m->ops->alloc(m->backend, (size_t)(pages * s->kv_heads * s->value_dim * KV_PAGE) * each);
 		if (!c->k[l] || !c->v[l]) {
 			kv_cache_close(c, m);
 			return err_set(e, ERR_MEMORY, "no memory for a cache of %lld pages of %d positions; lower rollout.batch_groups%s", (long long)pages, KV_PAGE,

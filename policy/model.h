@@ -31,8 +31,8 @@ struct model {
 
 /* Weights are zero until model_init or model_load. */
 int model_open(struct model **out, struct backend *, const struct shape *, struct err *);
-/* For a model that never learns (a reference, a sampler): in the host's memory it takes what its operations need and no more. Of a
- * file that model_load or model_load_folder gives it, what lies there as it is needed stays there, mapped. */
+/* For a model that never learns (a reference, a sampler): it takes what its operations need and no more. Of a file that model_load or
+ * model_load_folder gives it, what lies there as it is needed stays there, mapped, where the backend's memory is the host's. */
 int model_open_held(struct model **out, struct backend *, const struct shape *, struct err *);
 void model_close(struct model *);
 void model_init(struct model *, uint64_t seed);
@@ -63,7 +63,7 @@ float *model_grad_vector(const struct model *, int param, float *grads);
 /* Keys and values outside the activations (the generator's cache): pages of each layer. */
 struct kv_cache {
 	int64_t pages;
-	float **k, **v; /* [layers] backend memory, pages*kv_heads*head_dim*64 floats each */
+	void **k, **v; /* [layers] backend memory, pages*kv_heads*head_dim*64 numbers each, in backend_keys */
 };
 int kv_cache_open(struct kv_cache *c, const struct model *m, int64_t pages, struct err *e);
 void kv_cache_close(struct kv_cache *c, const struct model *m);
@@ -86,7 +86,7 @@ void model_dropout(struct activations *, uint64_t seed, uint64_t first);
 /* Nothing is dropped any more, as at the start. */
 void model_dropout_end(struct activations *);
 /* Bytes that activations of a model of this shape take for batches of this size. */
-size_t activations_plan(const struct shape *, int keep, int64_t rows, int64_t pages, int64_t outs);
+size_t activations_plan(struct backend *, const struct shape *, int keep, int64_t rows, int64_t pages, int64_t outs);
 
 /* Runs the trunk. cache NULL: the batch brings all keys it needs and uses pages of the activations. */
 void model_forward(const struct model *, struct activations *, const struct batch *, const struct kv_cache *cache);

@@ -158,12 +158,12 @@ int params_load(const struct params *p, const struct params_arena *arenas, int n
 
 /* ---- models ---- */
 
-/* Pieces of a whole model where its weights are: what it computes with (rounded), or its f32 arena where it has one. *host: to be
- * freed after them. */
+/* Pieces of a whole model where its weights are: what it computes with (rounded), or its f32 arena where it has one; from a device the
+ * arena, which is rounded when it is written. *host: to be freed after them. */
 static int model_pieces(struct pieces *all, const struct model *m, int rounded, float **host, struct err *e)
 {
 	*host = NULL;
-	if (!m->held || (m->weights && !rounded)) {
+	if (!m->held || !backend_on_host(m->backend) || (m->weights && !rounded)) {
 		int direct = backend_on_host(m->backend) && !m->base; /* with an adapter: the sum with the base */
 		*host = direct ? NULL : malloc((size_t)m->params.floats * sizeof **host);
 		if (!direct && !*host) return err_set(e, ERR_MEMORY, "no memory to pass %lld parameters from the model to a file", (long long)m->params.parameters);
@@ -273,15 +273,14 @@ static int hold(struct model *m, int i, const struct piece *x, int *mapped, stru
 	const void **at = calloc((size_t)q->stack, sizeof *at);
 	float *host = malloc((size_t)each * sizeof *host + 1);
 	CHECK(at && host, "out of memory to read %s", x->name);
-	if (x->from && !rounded_vector && find_mapped(x, q, type, at)) {
+	if (x->from && backend_on_host(m->backend) && !rounded_vector && find_mapped(x, q, type, at)) {
 		weights_map(m, i, type, at);
 		*mapped = 1;
 	} else {
-		char *own = weights_own(m, i, type);
-		if (!own) rc = err_set(e, ERR_MEMORY, "no memory for %s, %lld elements", x->name, (long long)q->size);
+		if (!weights_own(m, i, type)) rc = err_set(e, ERR_MEMORY, "no memory for %s, %lld elements", x->name, (long long)q->size);
 		for (int64_t k = 0; k < q->stack && rc == 0 && x->from; k++) {
 			rc = read_piece(x + k, host, e);
-			if (rc == 0) weights_convert(m, own + (size_t)(k * each) * dtype_bytes(type), type, host, each);
+			if (rc == 0 && weights_put(m, i, k * each, host, each) < 0) rc = err_set(e, ERR_MEMORY, "no memory to round %s, %lld elements", x->name, (long long)each);
 		}
 	}
 	free(at);

@@ -71,26 +71,26 @@ void weights_keep(struct model *m, struct safetensors *file)
 
 enum dtype weights_type(const struct model *m, enum safetensors_dtype file)
 {
-	return file == SAFETENSORS_BF16 ? DTYPE_BF16 : backend_weights(m->backend);
+	return backend_on_host(m->backend) && file == SAFETENSORS_BF16 ? DTYPE_BF16 : backend_weights(m->backend);
 }
 
 int weights_open(struct model *m, int held)
 {
-	held &= backend_on_host(m->backend);
-	int rounded = backend_weights(m->backend) != DTYPE_F32;
+	enum dtype type = backend_weights(m->backend);
 	if (!held) {
 		m->weights = m->ops->alloc(m->backend, (size_t)m->params.floats * sizeof(float));
 		if (!m->weights) return ERR_MEMORY;
 		m->learned_weights = m->weights;
 	}
-	if (!held && !rounded) return 0;
+	if (!held && type == DTYPE_F32) return 0;
 	m->held = calloc(1, sizeof *m->held);
 	CHECK(m->held, "out of memory for a model");
 	m->held->param = calloc((size_t)m->params.count, sizeof *m->held->param);
 	CHECK(m->held->param, "out of memory for %d parameters", m->params.count);
 	for (int i = 0; i < m->params.count; i++) {
 		m->held->param[i].view = view_of(&m->params.list[i], NULL, DTYPE_F32);
-		if (!held && !weights_own(m, i, DTYPE_BF16)) return ERR_MEMORY;
+		/* on a device at once, so that it is there when it is planned and recorded steps find it where it was */
+		if ((!held || !backend_on_host(m->backend)) && !weights_own(m, i, type)) return ERR_MEMORY;
 	}
 	return 0;
 }
@@ -109,27 +109,36 @@ void weights_close(struct model *m)
 	if (m->weights && !m->base) m->ops->release(m->backend, m->weights);
 }
 
-void weights_convert(const struct model *m, void *to, enum dtype type, const float *from, int64_t n)
+int weights_put(struct model *m, int i, int64_t first, const float *host, int64_t n)
 {
-	uint16_t *half = to;
-	float *full = to;
-	if (type == DTYPE_BF16)
-		for (int64_t k = 0; k < n; k++) half[k] = bf16_round(from[k]);
-	else if (backend_weights(m->backend) == DTYPE_BF16)
-		for (int64_t k = 0; k < n; k++) full[k] = bf16_widen(bf16_round(from[k]));
-	else memcpy(full, from, (size_t)n * sizeof *full);
+	const struct held_param *h = &m->held->param[i];
+	size_t each = dtype_bytes(h->view.dtype);
+	uint16_t *half = NULL;
+	float *full = NULL;
+	const void *bytes = host;
+	if (h->view.dtype == DTYPE_BF16) {
+		bytes = half = malloc((size_t)n * each + 1);
+		for (int64_t k = 0; half && k < n; k++) half[k] = bf16_round(host[k]);
+	} else if (backend_weights(m->backend) == DTYPE_BF16) {
+		bytes = full = malloc((size_t)n * each + 1);
+		for (int64_t k = 0; full && k < n; k++) full[k] = bf16_widen(bf16_round(host[k]));
+	}
+	if (!bytes) return ERR_MEMORY;
+	m->ops->upload(m->backend, (char *)h->own + (size_t)first * each, bytes, (size_t)n * each);
+	free(half);
+	free(full);
+	return 0;
 }
 
-/* The rounded copy of parameter i, whose values are `from`. */
-static void follow(struct model *m, int i, const float *from)
+/* The rounded copy of parameter i follows the arena. */
+static void follow(struct model *m, int i)
 {
-	struct held_param *h = &m->held->param[i];
-	weights_convert(m, h->own, h->view.dtype, from, m->params.list[i].size);
+	if (m->held && m->weights) m->ops->round_bf16(m->backend, m->held->param[i].view, m->weights + m->params.list[i].offset);
 }
 
 void model_changed(struct model *m)
 {
-	for (int i = 0; m->held && m->weights && i < m->params.count; i++) follow(m, i, m->weights + m->params.list[i].offset);
+	for (int i = 0; i < m->params.count; i++) follow(m, i);
 	m->ops->weights_changed(m->backend, m->learned_weights, m->learned_weights ? (size_t)m->learned->floats * sizeof(float) : 0);
 }
 
@@ -148,10 +157,24 @@ void model_put_param(struct model *m, int param, const float *host)
 	float *learned = learned_at(m, param);
 	CHECK(!m->base || learned, "%s is not this model's but its base's", q->name);
 	if (learned || m->weights) m->ops->upload(m->backend, learned ? learned : m->weights + q->offset, host, (size_t)q->size * sizeof *host);
-	else CHECK(weights_own(m, param, backend_weights(m->backend)), "out of memory: %lld weights of %s", (long long)q->size, q->name);
-	if (m->held) follow(m, param, host);
+	else
+		CHECK(weights_own(m, param, backend_weights(m->backend)) && weights_put(m, param, 0, host, q->size) == 0, "out of memory: %lld weights of %s",
+		      (long long)q->size, q->name);
+	if (!learned) follow(m, param);
 	struct tensor now = model_view(m, param);
 	m->ops->weights_changed(m->backend, now.data, (size_t)(now.rows * now.cols) * dtype_bytes(now.dtype));
+}
+
+/* n numbers in bf16: into the upper half of where they go, which they leave in order. */
+static void download_half(const struct model *m, float *host, const void *from, int64_t n)
+{
+	char *half = (char *)host + (size_t)n * sizeof(uint16_t);
+	m->ops->download(m->backend, half, from, (size_t)n * sizeof(uint16_t));
+	for (int64_t i = 0; i < n; i++) {
+		uint16_t h;
+		memcpy(&h, half + (size_t)i * sizeof h, sizeof h);
+		host[i] = bf16_widen(h);
+	}
 }
 
 void model_get_param(const struct model *m, int param, float *host)
@@ -166,11 +189,9 @@ void model_get_param(const struct model *m, int param, float *host)
 	int64_t each = q->size / q->stack;
 	for (int64_t k = 0; k < q->stack; k++) {
 		const void *at = h->apart ? h->apart[k] : h->view.data ? (const char *)h->view.data + (size_t)(k * each) * dtype_bytes(h->view.dtype) : NULL;
-		const uint16_t *half = at;
 		if (!at) memset(host + k * each, 0, (size_t)each * sizeof *host);
-		else if (h->view.dtype == DTYPE_F32) memcpy(host + k * each, at, (size_t)each * sizeof *host);
-		else
-			for (int64_t j = 0; j < each; j++) host[k * each + j] = bf16_widen(half[j]);
+		else if (h->view.dtype == DTYPE_F32) m->ops->download(m->backend, host + k * each, at, (size_t)each * sizeof *host);
+		else download_half(m, host + k * each, at, each);
 	}
 }
 

@@ -1,8 +1,8 @@
 /* What a model computes with, where that is not its f32 arena itself: in bf16 a
  * rounded copy of what learns; in a model that never learns (model_open_held)
  * its only weights, each parameter in memory of its own or in the mapped file it
- * came from. Only in the host's memory: a GPU has the arena alone.
- * Internal to policy/. */
+ * came from, which only the host's memory can use. A device's memory is taken when
+ * the model is opened and stays where it is. Internal to policy/. */
 #ifndef TENFOLD_POLICY_WEIGHTS_H
 #define TENFOLD_POLICY_WEIGHTS_H
 
@@ -23,7 +23,8 @@ void weights_keep(struct model *, struct safetensors *file);
 /* The type that the matrices of a held model get from a file of this type. */
 enum dtype weights_type(const struct model *, enum safetensors_dtype file);
 
-/* `n` floats as the backend computes with them in this type: to bf16 rounded, vectors stay f32 but have the rounded values in bf16. */
-void weights_convert(const struct model *, void *to, enum dtype type, const float *from, int64_t n);
+/* `n` floats of the host into the memory of parameter i of a held model (weights_own), from its element `first` on, as the backend
+ * computes with them: rounded in bf16, where vectors stay f32. ERR_MEMORY without a message. */
+int weights_put(struct model *, int i, int64_t first, const float *host, int64_t n);
 
 #endif

@@ -46,18 +46,45 @@ static void release(struct group_block *b)
 	}
 }
 
-static void reserve(struct group_block *b, int64_t rows, int64_t pages)
+static size_t slice_bytes(const struct slice *s, int64_t rows, int64_t pages)
+{
+	return (size_t)((s->paged ? pages : rows) * s->cols) * sizeof(float);
+}
+
+size_t group_block_plan(const struct shape *s, int64_t candidates, int64_t groups)
+{
+	struct model m = {.shape = *s};
+	struct group_block b = {.m = &m};
+	struct slice all[SLICES];
+	size_t bytes = 0;
+	slices(&b, all);
+	for (int i = 0; i < SLICES; i++) bytes += slice_bytes(&all[i], candidates, groups);
+	return bytes;
+}
+
+static int reserve(struct group_block *b, int64_t rows, int64_t pages, struct err *e)
 {
 	struct slice all[SLICES];
-	if (rows <= b->cap_rows && pages <= b->cap_pages) return;
+	if (rows <= b->cap_rows && pages <= b->cap_pages) return 0;
 	release(b);
 	if (rows > b->cap_rows) b->cap_rows = rows;
 	if (pages > b->cap_pages) b->cap_pages = pages;
 	slices(b, all);
+	backend_purpose(b->m->backend, "the block of a group model");
 	for (int i = 0; i < SLICES; i++) {
-		*all[i].at = b->o->alloc(b->m->backend, (size_t)((all[i].paged ? b->cap_pages : b->cap_rows) * all[i].cols) * sizeof(float));
-		CHECK(*all[i].at, "out of memory for a group block of %lld candidates", (long long)b->cap_rows);
+		*all[i].at = b->o->alloc(b->m->backend, slice_bytes(&all[i], b->cap_rows, b->cap_pages));
+		if (!*all[i].at)
+			return err_set(e, ERR_MEMORY, "out of memory for a group block of %lld candidates; lower reward.batch_groups%s", (long long)b->cap_rows,
+				       backend_shortage(b->m->backend));
 	}
+	return 0;
+}
+
+int group_block_prepare(struct group_block *b, int64_t candidates, int64_t groups, struct err *e)
+{
+	struct batch_sizes most = {.rows = candidates, .seqs = groups, .stride = 1, .writes = candidates, .outs = 1, .sets = groups};
+	int rc = reserve(b, candidates, groups, e);
+	return rc < 0 ? rc : batch_plan(&b->rows, &most, e);
 }
 
 struct group_block *group_block_open(const struct model *m)
@@ -175,7 +202,8 @@ void group_block_forward(struct group_block *b, struct tensor x, const struct gr
 	struct backend *be = b->m->backend;
 	lay_out(b, groups, n);
 	CHECK(x.rows == b->rows.rows && x.cols == b->m->shape.width, "%lld vectors for %lld candidates", (long long)x.rows, (long long)b->rows.rows);
-	reserve(b, b->rows.rows, b->rows.pages);
+	struct err e;
+	CHECK(reserve(b, b->rows.rows, b->rows.pages, &e) == 0, "%s", e.msg);
 	int64_t t = b->rows.rows, c = x.cols, a = b->m->shape.heads * b->m->shape.head_dim, f = PARAMS_GROUP_WIDTH * c;
 	size_t bytes = (size_t)(t * c) * sizeof(float);
 	b->o->copy(be, b->x, x.data, bytes);

@@ -25,6 +25,10 @@ struct group_block;
 /* The model must have the heads HEAD_SCALAR and HEAD_GROUP, and outlive the block. */
 struct group_block *group_block_open(const struct model *m);
 void group_block_close(struct group_block *b);
+/* Bytes that the block of a model of this shape takes for so many candidates of so many groups. */
+size_t group_block_plan(const struct shape *, int64_t candidates, int64_t groups);
+/* Takes them now, so that none is taken later. ERR_MEMORY, with a table of what has how much. */
+int group_block_prepare(struct group_block *b, int64_t candidates, int64_t groups, struct err *e);
 /* x: backend, [N, C], N the candidates of all groups in order; score: host, [N]. x may change afterwards. */
 void group_block_forward(struct group_block *b, struct tensor x, const struct group *const *groups, uint32_t n, float *score);
 /* Of the last forward. dscore: host, [N]. Adds into grads (backend, the model's layout); returns d/dx, backend [N, C], which

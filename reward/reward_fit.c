@@ -31,6 +31,7 @@ struct fit {
 	int skipped;             /* updates in a row */
 	float *head, *dhead;     /* [gradient_block·GROUP_MAX] */
 	int64_t longest;         /* tokens of a sequence */
+	struct batch_sizes most; /* of a block */
 	const struct group **selection; /* [selections] */
 	float *selection_head, *best;   /* their heads; weights of the member's best step so far */
 	double *selection_score, best_loss;
@@ -161,6 +162,7 @@ static int fit_member(struct fit *f, struct reward_fit_report *r, struct err *e)
 	double gain = b->gain;
 	TRY(optimizer_open(&f->opt, b->model, &c->optim, member_steps(c, f->n), e));
 	f->acts = activations_open(b->model, 1);
+	TRY(activations_prepare(f->acts, &f->most, 0, 0, e));
 	if (f->o->selections) {
 		free(f->best);
 		f->best = malloc((size_t)b->model->learned->floats * sizeof *f->best);
@@ -191,6 +193,26 @@ out:
 	return rc;
 }
 
+/* The longest sequence, and what a block of `size` groups can be; makes room for its batch. */
+static int measure(struct fit *f, int64_t size, struct err *e)
+{
+	int64_t prompt = 0, response = 0, completions = 0;
+	for (uint32_t i = 0; i < f->n; i++) {
+		const struct group *g = f->groups[i];
+		prompt = g->prompt_tokens > prompt ? g->prompt_tokens : prompt;
+		completions = g->size > completions ? g->size : completions;
+		for (uint32_t c = 0; c < g->size; c++) {
+			int64_t whole = (int64_t)g->prompt_tokens + g->length[c];
+			response = g->length[c] > response ? g->length[c] : response;
+			f->longest = whole > f->longest ? whole : f->longest;
+		}
+	}
+	f->most = batch_most(size < f->n ? size : f->n, prompt, completions, response);
+	int rc = batch_plan(&f->batch, &f->most, e);
+	f->most.outs = f->most.sets * completions; /* one for each completion */
+	return rc;
+}
+
 int reward_fit(struct reward_model *m, const struct ranked_group *g, uint32_t n, const struct reward_fit_options *o, struct err *e)
 {
 	struct fit f = {.m = m, .g = g, .n = n, .o = o, .loss = {.label_smoothing = o->fit->label_smoothing, .margin = o->fit->margin}};
@@ -208,11 +230,7 @@ int reward_fit(struct reward_model *m, const struct ranked_group *g, uint32_t n,
 	f.head = calloc(size * GROUP_MAX, sizeof *f.head);
 	f.dhead = calloc(size * GROUP_MAX, sizeof *f.dhead);
 	CHECK(f.groups && f.block && f.order && f.head && f.dhead, "out of memory for a fit of %u groups", n);
-	for (uint32_t i = 0; i < n; i++) {
-		f.groups[i] = &g[i].group;
-		for (uint32_t c = 0; c < g[i].group.size; c++)
-			if ((int64_t)g[i].group.prompt_tokens + g[i].group.length[c] > f.longest) f.longest = (int64_t)g[i].group.prompt_tokens + g[i].group.length[c];
-	}
+	for (uint32_t i = 0; i < n; i++) f.groups[i] = &g[i].group;
 	size_t candidates = 0;
 	f.selection = calloc((size_t)o->selections + 1, sizeof *f.selection);
 	CHECK(f.selection, "out of memory for %u groups", o->selections);
@@ -224,6 +242,7 @@ int reward_fit(struct reward_model *m, const struct ranked_group *g, uint32_t n,
 	f.selection_score = calloc(candidates + 1, sizeof *f.selection_score);
 	CHECK(f.selection_head && f.selection_score, "out of memory for %zu scores", candidates);
 	batch_open(&f.batch, m->backend);
+	TRY(measure(&f, (int64_t)size, e));
 	for (f.member = 0; f.member < m->members; f.member++) TRY(fit_member(&f, &r, e));
 out:
 	batch_close(&f.batch);

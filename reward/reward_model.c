@@ -71,9 +71,9 @@ static void draw_heads(struct model *model, uint64_t seed, uint32_t member)
 	for (uint32_t i = 0; g->q >= 0 && i < sizeof block / sizeof *block; i++) draw(model, block[i], seed, member, i + 1);
 }
 
-static int member_heads(const struct reward_model *m)
+static int member_heads(int group)
 {
-	return HEAD_SCALAR | (m->group ? HEAD_GROUP : 0);
+	return HEAD_SCALAR | (group ? HEAD_GROUP : 0);
 }
 
 static void member_ready(struct reward_model *m, uint32_t member)
@@ -87,7 +87,7 @@ static void member_ready(struct reward_model *m, uint32_t member)
 static int member_open(struct reward_model *m, uint32_t member, const char *folder, int held, struct err *e)
 {
 	struct model **model = &m->member[member].model;
-	int rc = held ? model_folder_open_held(model, folder, m->backend, member_heads(m), e) : model_folder_open(model, folder, m->backend, member_heads(m), e);
+	int rc = held ? model_folder_open_held(model, folder, m->backend, member_heads(m->group), e) : model_folder_open(model, folder, m->backend, member_heads(m->group), e);
 	if (rc == 0) member_ready(m, member);
 	return rc;
 }
@@ -103,7 +103,7 @@ int reward_model_start(struct reward_model **out, const char *folder, struct bac
 		struct config_lora c = lora ? *lora : (struct config_lora){0};
 		c.modules_to_save[0] = 0; /* there is no output layer */
 		if (!lora) TRY(member_open(m, i, folder, 0, e));
-		else TRY(adapter_open(&m->member[i].model, m->base, member_heads(m), &c, seed, STREAM_MEMBER + i, e));
+		else TRY(adapter_open(&m->member[i].model, m->base, member_heads(m->group), &c, seed, STREAM_MEMBER + i, e));
 		if (lora) member_ready(m, i);
 		draw_heads(m->member[i].model, seed, i);
 	}
@@ -247,41 +247,70 @@ static int open_classifier(struct reward_model **out, const char *folder, struct
 	return rc;
 }
 
-int reward_model_open(struct reward_model **out, const char *folder, struct backend *backend, struct err *e)
+/* reward.json; *out NULL where the folder is a classifier's instead. */
+static int read_card(const char *folder, json_t **out, uint32_t *members, int *group, struct err *e)
 {
 	char path[PATH_MAX], *text = NULL;
 	size_t bytes;
-	json_t *j = NULL;
 	json_error_t je;
-	struct reward_model *m = NULL;
 	int rc = 0;
 	*out = NULL;
+	*members = 1;
+	*group = 0;
 	if (snprintf(path, sizeof path, "%s/reward.json", folder) >= PATH_MAX) TRY(err_set(e, ERR_RANGE, "path too long: %s", folder));
 	if (!fs_exists(path)) {
-		if (snprintf(path, sizeof path, "%s/config.json", folder) < PATH_MAX && fs_exists(path)) return open_classifier(out, folder, backend, e);
+		if (snprintf(path, sizeof path, "%s/config.json", folder) < PATH_MAX && fs_exists(path)) return 0;
 		TRY(err_set(e, ERR_NOT_FOUND, "there is no reward model in %s (no reward.json): run the stages collect and fit-reward, or set reward.model", folder));
 	}
 	TRY(fs_read(path, 1 << 20, &text, &bytes, e));
-	j = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &je);
-	if (!j) TRY(err_set(e, ERR_FORMAT, "%s:%d: %s", path, je.line, je.text));
-	const json_t *list = json_object_get(j, "members");
-	size_t members = json_array_size(list);
-	if (members < 1 || members > REWARD_MEMBERS_MAX) TRY(err_set(e, ERR_FORMAT, "%s: %zu members; there are 1 to %d", path, members, REWARD_MEMBERS_MAX));
-	const char *kind = json_string_value(json_object_get(j, "scorer")); /* files of before there were two kinds lack it */
+	*out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &je);
+	if (!*out) TRY(err_set(e, ERR_FORMAT, "%s:%d: %s", path, je.line, je.text));
+	size_t n = json_array_size(json_object_get(*out, "members"));
+	if (n < 1 || n > REWARD_MEMBERS_MAX) TRY(err_set(e, ERR_FORMAT, "%s: %zu members; there are 1 to %d", path, n, REWARD_MEMBERS_MAX));
+	const char *kind = json_string_value(json_object_get(*out, "scorer")); /* files of before there were two kinds lack it */
 	if (kind && strcmp(kind, "pointwise") && strcmp(kind, "group")) TRY(err_set(e, ERR_FORMAT, "%s: scorer is %s; there are pointwise and group", path, kind));
-	m = model_new(backend, kind && !strcmp(kind, "group"), (uint32_t)members);
-	TRY(read_members(m, list, folder, e));
+	*members = (uint32_t)n;
+	*group = kind && !strcmp(kind, "group");
+out:
+	free(text);
+	if (rc < 0) {
+		json_decref(*out);
+		*out = NULL;
+	}
+	return rc;
+}
+
+int reward_model_describe(const char *folder, struct shape *s, uint32_t *members, int *group, struct err *e)
+{
+	json_t *j;
+	int rc = read_card(folder, &j, members, group, e);
+	json_decref(j);
+	if (rc == 0) rc = model_folder_shape(folder, s, e);
+	if (rc == 0) s->heads_kind = member_heads(*group);
+	return rc;
+}
+
+int reward_model_open(struct reward_model **out, const char *folder, struct backend *backend, struct err *e)
+{
+	json_t *j = NULL;
+	struct reward_model *m = NULL;
+	uint32_t members;
+	int group, rc = 0;
+	*out = NULL;
+	TRY(read_card(folder, &j, &members, &group, e));
+	if (!j) return open_classifier(out, folder, backend, e);
+	m = model_new(backend, group, members);
+	TRY(read_members(m, json_object_get(j, "members"), folder, e));
 	TRY(name_version(m, folder, e));
 	const char *version = json_string_value(json_object_get(j, "version"));
 	if (!version || strcmp(version, m->version))
-		TRY(err_set(e, ERR_MISMATCH, "%s is of version %s, but its files hash to %s: they are not those that were saved together", path,
+		TRY(err_set(e, ERR_MISMATCH, "%s/reward.json is of version %s, but its files hash to %s: they are not those that were saved together", folder,
 			    version ? version : "(none)", m->version));
 	*out = m;
 	m = NULL;
 out:
 	reward_model_close(m);
 	json_decref(j);
-	free(text);
 	return rc;
 }
 
@@ -292,6 +321,37 @@ static int64_t longest(const struct group *g)
 	uint32_t most = 0;
 	for (uint32_t i = 0; i < g->size; i++) most = g->length[i] > most ? g->length[i] : most;
 	return (int64_t)g->prompt_tokens + most;
+}
+
+struct batch_sizes reward_model_largest_batch(int64_t groups, int64_t prompt, int64_t completions, int64_t response)
+{
+	struct batch_sizes b = batch_most(1, prompt, completions, response);
+	/* groups enter while there are fewer than BATCH_TOKENS rows, each with one row at least; short completions have two pages each */
+	int64_t most = BATCH_TOKENS - 1 + b.rows, rows = groups * b.rows < most ? groups * b.rows : most, n = groups < rows ? groups : rows;
+	int64_t pages = rows / KV_PAGE + n * (2 * completions + 1);
+	b.pages = n * b.pages < pages ? n * b.pages : pages;
+	b.rows = rows;
+	b.seqs = n * (completions + 1);
+	b.writes = rows + n * completions * (KV_PAGE - 1);
+	b.outs = n * completions;
+	b.sets = n;
+	return b;
+}
+
+int reward_model_prepare(struct reward_model *m, const struct batch_sizes *most, struct err *e)
+{
+	int rc = 0;
+	for (uint32_t i = 0; i < m->members; i++) {
+		struct reward_member *b = &m->member[i];
+		TRY(activations_prepare(b->acts, most, 0, 0, e));
+		if (b->block) TRY(group_block_prepare(b->block, most->outs, most->sets, e));
+	}
+	m->most = *most;
+	struct batch_sizes room = *most;
+	room.outs += room.rows; /* batch_add makes room for whatever flags */
+	TRY(batch_plan(&m->batch, &room, e));
+out:
+	return rc;
 }
 
 void reward_member_heads(struct reward_member *b, struct activations *acts, const struct batch *batch, const struct group *const *groups, uint32_t n, float *head)

@@ -42,6 +42,7 @@ struct reward_model {
 	struct model *base; /* with adapters: the frozen trunk that all members are on, and no member of which is written; NULL: none */
 	struct batch batch;
 	struct distinct distinct; /* of the batch */
+	struct batch_sizes most;  /* as prepared; 0 rows: it was not */
 	float *head; /* [room] */
 	size_t room;
 	char version[GROUP_VERSION]; /* "" until saved or opened */
@@ -61,6 +62,12 @@ void reward_member_heads(struct reward_member *b, struct activations *acts, cons
 void reward_member_backward(struct reward_member *b, struct activations *acts, const struct batch *batch, const float *dhead, float *grads);
 /* One member's head at the last token of every completion: head [sum of sizes], group after group. */
 void reward_model_heads(struct reward_model *m, uint32_t member, const struct group *const *groups, uint32_t n, float *head);
+/* The largest batch that this makes of at most `groups` groups with prompts, completions and responses up to these. */
+struct batch_sizes reward_model_largest_batch(int64_t groups, int64_t prompt, int64_t completions, int64_t response);
+/* Takes a device's memory of such batches now, so that scoring takes none. ERR_MEMORY, with a table of what has how much. */
+int reward_model_prepare(struct reward_model *m, const struct batch_sizes *most, struct err *e);
+/* What is in a folder, without opening it: the shape of a member with its heads, how many there are, whether candidates see each other. */
+int reward_model_describe(const char *folder, struct shape *s, uint32_t *members, int *group, struct err *e);
 /* Mean of the members' scores, and their standard deviation (spread may be NULL), by candidate as above. */
 void reward_model_scores(struct reward_model *m, const struct group *const *groups, uint32_t n, double *score, double *spread);
 /* Sets gain and bias of a member so that the first completion of each group, then the second, … up to `count`
@@ -73,6 +80,7 @@ double reward_model_logit(const struct reward_model *m);
 int reward_model_scorer_open(struct scorer **out, struct reward_model *m, struct err *e);
 /* The same terms by models that change: groups of step s are scored by `start` for s < every, then by the one in
  * FOLDER/0000000V, V = s / every, which is opened when it is first asked for. start stays the caller's. */
+enum { REWARD_LIVE_OPEN = 3 }; /* versions that stay open beside the start, each with the memory that the start was prepared with */
 int reward_live_scorer_open(struct scorer **out, struct reward_model *start, const char *folder, uint64_t every, struct backend *backend, struct err *e);
 /* FOLDER/0000000V. */
 int reward_live_path(const char *folder, uint64_t version, char *out, size_t bytes, struct err *e);

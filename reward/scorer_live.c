@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPEN_MAX = 3 };
-
 struct version {
 	uint64_t number; /* 0: this place is free */
 	struct reward_model *model;
@@ -18,10 +16,11 @@ struct version {
 
 struct live {
 	struct scorer *start;
+	struct batch_sizes most; /* as the start was prepared */
 	char *folder;
 	uint64_t every, turn;
 	struct backend *backend;
-	struct version open[OPEN_MAX];
+	struct version open[REWARD_LIVE_OPEN];
 };
 
 int reward_live_path(const char *folder, uint64_t version, char *out, size_t bytes, struct err *e)
@@ -45,15 +44,16 @@ static int version_of(struct live *l, uint64_t step, struct scorer **out, struct
 	int rc = 0;
 	*out = l->start;
 	if (number == 0) return 0;
-	for (int i = 0; i < OPEN_MAX; i++)
+	for (int i = 0; i < REWARD_LIVE_OPEN; i++)
 		if (l->open[i].number == number) {
 			*out = l->open[i].scorer;
 			return 0;
 		}
-	struct version *v = &l->open[l->turn++ % OPEN_MAX];
+	struct version *v = &l->open[l->turn++ % REWARD_LIVE_OPEN];
 	version_close(v);
 	TRY(reward_live_path(l->folder, number, path, sizeof path, e));
 	TRY(reward_model_open(&v->model, path, l->backend, e));
+	if (l->most.rows) TRY(reward_model_prepare(v->model, &l->most, e));
 	TRY(reward_model_scorer_open(&v->scorer, v->model, e));
 	if (v->scorer->terms != l->start->terms) TRY(err_set(e, ERR_MISMATCH, "%s has %u terms, the model that it follows %u", path, v->scorer->terms, l->start->terms));
 	v->number = number;
@@ -88,7 +88,7 @@ static int live_version_at(void *self, uint64_t step, char version[GROUP_VERSION
 static void live_close(struct scorer *s)
 {
 	struct live *l = s->self;
-	for (int i = 0; i < OPEN_MAX; i++) version_close(&l->open[i]);
+	for (int i = 0; i < REWARD_LIVE_OPEN; i++) version_close(&l->open[i]);
 	scorer_close(l->start);
 	free(l->folder);
 	free(l);
@@ -111,6 +111,7 @@ int reward_live_scorer_open(struct scorer **out, struct reward_model *start, con
 	int rc = reward_model_scorer_open(&l->start, start, e);
 	l->folder = copy;
 	l->every = every;
+	l->most = start->most;
 	l->backend = backend;
 	s->self = l;
 	s->close = live_close;

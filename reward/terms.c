@@ -53,6 +53,13 @@ int reward_terms_parse(struct reward_terms *t, const char *text, struct err *e)
 	}
 }
 
+int reward_terms_learned(const struct reward_terms *t)
+{
+	for (uint32_t i = 0; i < t->count; i++)
+		if (!strcmp(t->name[i], "model") || !strcmp(t->name[i], "model_std")) return 1;
+	return 0;
+}
+
 static void shuffle(float *reward, const struct group *g, uint64_t seed)
 {
 	uint32_t order[GROUP_MAX];

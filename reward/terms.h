@@ -16,6 +16,9 @@ struct reward_terms {
 /* "name:weight, name:weight"; a name alone has weight 1. ERR_FORMAT naming the part that is wrong. */
 int reward_terms_parse(struct reward_terms *t, const char *text, struct err *e);
 
+/* 1 when a term is a reward model's: model, model_std. */
+int reward_terms_learned(const struct reward_terms *t);
+
 struct reward_rule {
 	struct reward_terms terms;
 	double clip;   /* rewards limited to ±clip; 0: off */

@@ -138,6 +138,21 @@ static KIT_UNUSED void kit_close(struct kit *k)
 	backend_close(k->b);
 }
 
+/* Of a group of tests: one kit in f32, two threads. */
+static KIT_UNUSED int kit_setup(void **state)
+{
+	static struct kit k;
+	kit_open(&k, "auto", 2);
+	*state = &k;
+	return k.b ? 0 : -1;
+}
+
+static KIT_UNUSED int kit_teardown(void **state)
+{
+	kit_close(*state);
+	return 0;
+}
+
 static KIT_UNUSED void kit_push(struct kit *k, struct array a)
 {
 	k->ops->upload(k->b, a.d, a.h, (size_t)a.n * 4);

@@ -152,6 +152,7 @@ class Learned(unittest.TestCase):
             done = tenfold("run", LEARNED, "--out", other, *sets(changes), timeout=300)
             self.assertEqual(done.status, 0, done.err)
             digests.add(self.summary(other)["digest"])
+            self.assertRegex(done.err, r"\nscoring service%s +\d" % (", each of 2" if "run.services" in changes else ""))
             with open(os.path.join(other, "models", "reward", "reward.json")) as f:
                 self.assertEqual(json.load(f)["scorer"], "group")
             s = self.summary(other)

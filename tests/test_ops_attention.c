@@ -49,7 +49,7 @@ static void attention_case(struct kit *k, struct layout *l, struct heads *n, int
 	struct array dq = kit_random(k, t * qc, 0.1f), dk = kit_random(k, t * kc, 0.1f), dv = kit_random(k, t * vc, 0.1f);
 	struct array dkp = kit_random(k, kp.n, 0), dvp = kit_random(k, vp.n, 0);
 	struct kv_args kv = {kp.d, vp.d, n->kv_heads, n->dk, n->dv, tensor_f32(key.d, t, kc), tensor_f32(v.d, t, vc), l->writes,
-			     l->write_row.d, l->write_page.d, l->write_slot.d};
+			     l->write_row.d, l->write_page.d, l->write_slot.d, DTYPE_F32};
 	struct attention_args a = {.q = tensor_f32(q.d, t, qc), .heads = n->heads, .kv_heads = n->kv_heads, .dk = n->dk, .dv = n->dv, .scale = (float)n->scale,
 				   .k_pages = kp.d, .v_pages = vp.d, .tables = l->tables.d, .table_stride = l->stride, .row_seq = l->row_seq.d, .row_pos = l->row_pos.d,
 				   .blocks = blocks, .out = tensor_f32(out.d, t, oc), .lse = lse.d, .dout = tensor_f32(dout.d, t, oc), .dq = tensor_f32(dq.d, t, qc),
@@ -112,7 +112,7 @@ static void test_extreme_scores(void **state)
 	layout_make(k, &l);
 	struct array q = kit_random(k, 100 * 16, 200), key = kit_random(k, 100 * 16, 200), v = kit_random(k, 100 * 16, 1), out = kit_nan(k, 1600);
 	struct array kp = kit_nan(k, l.pages * 16 * KV_PAGE), vp = kit_nan(k, l.pages * 16 * KV_PAGE);
-	struct kv_args kv = {kp.d, vp.d, 1, 16, 16, tensor_f32(key.d, 100, 16), tensor_f32(v.d, 100, 16), l.writes, l.write_row.d, l.write_page.d, l.write_slot.d};
+	struct kv_args kv = {kp.d, vp.d, 1, 16, 16, tensor_f32(key.d, 100, 16), tensor_f32(v.d, 100, 16), l.writes, l.write_row.d, l.write_page.d, l.write_slot.d, DTYPE_F32};
 	struct attention_args a = {.q = tensor_f32(q.d, 100, 16), .heads = 1, .kv_heads = 1, .dk = 16, .dv = 16, .scale = 1, .k_pages = kp.d, .v_pages = vp.d,
 				   .tables = l.tables.d, .table_stride = l.stride, .row_seq = l.row_seq.d, .row_pos = l.row_pos.d, .out = tensor_f32(out.d, 100, 16)};
 	k->ops->kv_write(k->b, &kv);
@@ -122,25 +122,11 @@ static void test_extreme_scores(void **state)
 	kit_clear(k);
 }
 
-static int open_kit(void **state)
-{
-	static struct kit k;
-	kit_open(&k, "auto", 2);
-	*state = &k;
-	return k.b ? 0 : -1;
-}
-
-static int close_kit(void **state)
-{
-	kit_close(*state);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sequences), cmocka_unit_test(test_head_sizes),	  cmocka_unit_test(test_groups),
 		cmocka_unit_test(test_blocks),	  cmocka_unit_test(test_extreme_scores),
 	};
-	return cmocka_run_group_tests_name("ops_attention", tests, open_kit, close_kit);
+	return cmocka_run_group_tests_name("ops_attention", tests, kit_setup, kit_teardown);
 }

@@ -292,12 +292,6 @@ static int open_kit(void **state)
 	return k.b ? 0 : -1;
 }
 
-static int close_kit(void **state)
-{
-	kit_close(*state);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -307,5 +301,5 @@ int main(void)
 		cmocka_unit_test(test_stored), cmocka_unit_test(test_rounding),
 #endif
 	};
-	return cmocka_run_group_tests_name("ops_bf16", tests, open_kit, close_kit);
+	return cmocka_run_group_tests_name("ops_bf16", tests, open_kit, kit_teardown);
 }

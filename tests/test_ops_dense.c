@@ -138,25 +138,11 @@ static void test_columns(void **state)
 	}
 }
 
-static int setup(void **state)
-{
-	static struct kit k;
-	kit_open(&k, "auto", 2);
-	*state = &k;
-	return k.b ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	kit_close(*state);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_layer_norm), cmocka_unit_test(test_layer_norm_of_one_channel), cmocka_unit_test(test_gelu),
 		cmocka_unit_test(test_gelu_far_out), cmocka_unit_test(test_columns),
 	};
-	return cmocka_run_group_tests_name("ops_dense", tests, setup, teardown);
+	return cmocka_run_group_tests_name("ops_dense", tests, kit_setup, kit_teardown);
 }

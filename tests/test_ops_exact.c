@@ -123,13 +123,16 @@ static void run_dense(struct kit *k, struct results *r, split_fn split)
 
 static void run_norm_forward(struct kit *k, struct results *r, split_fn split)
 {
-	for (int c = 1; c < 40; c += 6) {
-		struct array x = kit_random(k, T * c, 3), w = kit_random(k, c, 1), y = kit_nan(k, T * c);
+	static const int cols[] = {1, 7, 13, 19, 25, 31, 37, 512, LONG, 2049}; /* the last two of LayerNorm */
+	for (int i = 0; i < 10; i++) {
+		int c = cols[i];
+		struct array x = kit_random(k, T * c, 3), w = kit_random(k, c, 1), y = kit_nan(k, T * c), mean = kit_nan(k, T);
 		EACH_PIECE(at, n, T) {
-			struct norm_args a = {.x = tensor_f32(x.d + at * c, n, c), .w = w.d, .eps = 1e-6f, .y = tensor_f32(y.d + at * c, n, c)};
+			struct norm_args a = {.x = tensor_f32(x.d + at * c, n, c), .w = w.d, .eps = 1e-6f, .y = tensor_f32(y.d + at * c, n, c), .mean = i < 8 ? NULL : mean.d + at};
 			k->ops->norm_forward(k->b, &a);
 		}
 		keep(k, r, "norm", y.d, y.n);
+		if (i >= 8) keep(k, r, "norm mean", mean.d, T);
 		kit_clear(k);
 	}
 }
@@ -254,7 +257,7 @@ static void run_attention(struct kit *k, struct results *r, split_fn split)
 	struct array q = kit_random(k, t * H * DK, 2), key = kit_random(k, t * J * DK, 2), v = kit_random(k, t * J * DV, 1), out = kit_nan(k, t * H * DV), lse = kit_nan(k, t * H);
 	struct array kp = kit_nan(k, l.pages * J * DK * KV_PAGE), vp = kit_nan(k, l.pages * J * DV * KV_PAGE), dout = kit_random(k, t * H * DV, 1), dq = kit_random(k, t * H * DK, 1);
 	struct array dkp = kit_random(k, kp.n, 0), dvp = kit_random(k, vp.n, 0), dk = kit_random(k, key.n, 1), dv = kit_random(k, v.n, 1);
-	struct kv_args kv = {kp.d, vp.d, J, DK, DV, tensor_f32(key.d, t, J * DK), tensor_f32(v.d, t, J * DV), l.writes, l.write_row.d, l.write_page.d, l.write_slot.d};
+	struct kv_args kv = {kp.d, vp.d, J, DK, DV, tensor_f32(key.d, t, J * DK), tensor_f32(v.d, t, J * DV), l.writes, l.write_row.d, l.write_page.d, l.write_slot.d, DTYPE_F32};
 	k->ops->kv_write(k->b, &kv);
 	struct attention_args a = {.heads = H, .kv_heads = J, .dk = DK, .dv = DV, .scale = 0.3f, .k_pages = kp.d, .v_pages = vp.d, .tables = l.tables.d, .table_stride = l.stride};
 	EACH_PIECE(at, n, t) {
@@ -394,6 +397,37 @@ static void test_same_as_cpu(void **state)
 	assert_true(run_all(&got, "auto", 1, split_odd));
 	compare(&want, &got, "the CPU against the device, odd pieces");
 }
+
+static int is_one_of(const char *name, const char *const *list, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!strcmp(name, list[i])) return 1;
+	return 0;
+}
+
+/* In bf16 what multiplies no matrices has the bits of f32, and rows do not depend on how many come with them; sums over rows, which
+ * begin anew with each call, may. */
+static void test_bf16(void **state)
+{
+	(void)state;
+	static const char *const product[] = {"linear", "linear dx", "linear dw", "experts", "experts dx", "experts dweight", "experts dgate", "experts dup",
+					      "experts ddown", "experts dA", "experts dB", "head logprob", "head entropy", "head dx", "head dw"};
+	static const char *const over_rows[] = {"linear dw", "experts dgate", "experts dup", "experts ddown", "experts dA", "experts dB", "head dw"};
+	static struct results f32, whole, odd;
+	int products = 0, differ = 0;
+	assert_true(run_all(&f32, "auto", 1, split_whole));
+	assert_true(run_in(&whole, "auto", 1, "bf16", split_whole));
+	assert_true(run_in(&odd, "auto", 1, "bf16", split_odd));
+	for (int i = 0; i < whole.n; i++) {
+		int multiplies = is_one_of(whole.name[i], product, sizeof product / sizeof *product);
+		products += multiplies;
+		differ += whole.hash[i] != f32.hash[i];
+		if (!multiplies && whole.hash[i] != f32.hash[i]) fail_msg("%s (result %d) is not that of f32", whole.name[i], i);
+		if (!is_one_of(whole.name[i], over_rows, sizeof over_rows / sizeof *over_rows) && whole.hash[i] != odd.hash[i])
+			fail_msg("bf16, odd pieces: %s (result %d) has other bits", whole.name[i], i);
+	}
+	assert_true(products > 20 && differ > products / 2);
+}
 #else
 static void test_avx512(void **state)
 {
@@ -457,7 +491,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_splits), cmocka_unit_test(test_threads), cmocka_unit_test(test_planted_ulp),
 #if KIT_ON_DEVICE
-		cmocka_unit_test(test_same_as_cpu),
+		cmocka_unit_test(test_same_as_cpu), cmocka_unit_test(test_bf16),
 #else
 		cmocka_unit_test(test_avx512), cmocka_unit_test(test_avx2), cmocka_unit_test(test_avx512_bf16), cmocka_unit_test(test_avx2_bf16),
 		cmocka_unit_test(test_splits_bf16),

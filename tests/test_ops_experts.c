@@ -226,20 +226,6 @@ static void test_experts_uneven(void **state)
 	moe_case(*state, (struct moe_case){.t = 700, .c = 33, .in = 17, .experts = 2, .chosen = 1}, ONE_EXPERT);
 }
 
-static int open_kit(void **state)
-{
-	static struct kit k;
-	kit_open(&k, "auto", 2);
-	*state = &k;
-	return k.b ? 0 : -1;
-}
-
-static int close_kit(void **state)
-{
-	kit_close(*state);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -248,5 +234,5 @@ int main(void)
 		cmocka_unit_test(test_experts),
 		cmocka_unit_test(test_experts_uneven),
 	};
-	return cmocka_run_group_tests_name("ops_experts", tests, open_kit, close_kit);
+	return cmocka_run_group_tests_name("ops_experts", tests, kit_setup, kit_teardown);
 }

@@ -233,25 +233,11 @@ static void test_sampler_is_head(void **state)
 	}
 }
 
-static int open_kit(void **state)
-{
-	static struct kit k;
-	kit_open(&k, "auto", 2);
-	*state = &k;
-	return k.b ? 0 : -1;
-}
-
-static int close_kit(void **state)
-{
-	kit_close(*state);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_head),	      cmocka_unit_test(test_head_truncated),  cmocka_unit_test(test_sample),
 		cmocka_unit_test(test_sample_greedy), cmocka_unit_test(test_sampler_is_head),
 	};
-	return cmocka_run_group_tests_name("ops_head", tests, open_kit, close_kit);
+	return cmocka_run_group_tests_name("ops_head", tests, kit_setup, kit_teardown);
 }

@@ -209,20 +209,6 @@ static void test_frozen_matrices(void **state)
 	kit_clear(k);
 }
 
-static int open_kit(void **state)
-{
-	static struct kit k;
-	kit_open(&k, "auto", 2);
-	*state = &k;
-	return k.b ? 0 : -1;
-}
-
-static int close_kit(void **state)
-{
-	kit_close(*state);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -231,5 +217,5 @@ int main(void)
 		cmocka_unit_test(test_experts),
 		cmocka_unit_test(test_frozen_matrices),
 	};
-	return cmocka_run_group_tests_name("ops_low_rank", tests, open_kit, close_kit);
+	return cmocka_run_group_tests_name("ops_low_rank", tests, kit_setup, kit_teardown);
 }

@@ -2,11 +2,16 @@
  * taken in the loop, and memory that is not there is an error with a table. */
 #include "model_kit.h"
 
+#include "core/base/fs.h"
 #include "core/base/group_copy.h"
 #include "policy/generate.h"
+#include "policy/model_folder.h"
 #include "ppo/learner.h"
+#include "reward/reward_model.h"
 
-enum { G = 2, PROMPTS = 4, MAX_NEW = 4, LONGEST = 66, STEPS = 5 };
+#include <unistd.h>
+
+enum { G = 2, PROMPTS = 4, MAX_NEW = 4, LONGEST = 66, STEPS = 5, SCORED = 3 };
 
 struct fixture {
 	struct backend *b;
@@ -134,8 +139,64 @@ static void test_missing_memory_is_an_error(void **state)
 #endif
 }
 
+/* Scores of `n` groups of a prompt and completions of these lengths. */
+static void score(struct reward_model *m, uint32_t n, uint32_t prompt, uint32_t response)
+{
+	static int32_t tokens[SCORED][LONGEST + G * MAX_NEW];
+	struct group g[SCORED];
+	const struct group *groups[SCORED];
+	double out[SCORED * G], spread[SCORED * G];
+	for (uint32_t i = 0; i < n; i++) {
+		kit_tokens(tokens[i], LONGEST + G * MAX_NEW, i);
+		g[i] = (struct group){.slot = i, .size = G, .prompt_tokens = prompt, .tokens = tokens[i], .prompt_text = ""};
+		for (uint32_t c = 0; c < G; c++) g[i].length[c] = response;
+		groups[i] = &g[i];
+	}
+	reward_model_scores(m, groups, n, out, spread);
+	for (uint32_t i = 0; i < n * G; i++) assert_true(isfinite(out[i]));
+}
+
+/* Once prepared, a reward model takes nothing, whatever it scores; and what is missing is an error. */
+static void test_scoring_takes_no_memory(void **state)
+{
+	(void)state;
+	for (int group = 0; group < 2; group++) {
+		struct backend *b = kit_backend(1);
+		struct shape s = kit_shape(1);
+		struct reward_model *m = NULL;
+		struct err e;
+		char folder[] = "/tmp/tenfold-plan-XXXXXX";
+		assert_non_null(mkdtemp(folder));
+		s.heads_kind = HEAD_LM;
+		struct model *policy = kit_model(b, &s, 3);
+		if (model_folder_write(folder, policy, NULL, &e) < 0) fail_msg("%s", e.msg);
+		model_close(policy);
+		if (reward_model_start(&m, folder, b, group, 2, 5, NULL, &e) < 0) fail_msg("%s", e.msg);
+		struct batch_sizes most = reward_model_largest_batch(SCORED, LONGEST, G, MAX_NEW);
+		if (reward_model_prepare(m, &most, &e) < 0) fail_msg("%s", e.msg);
+		if (!KIT_ON_DEVICE) score(m, SCORED, LONGEST, MAX_NEW); /* packs weights */
+		uint64_t before = backend_allocations(b);
+		score(m, 1, 1, 1);
+		score(m, 2, KV_PAGE - 1, MAX_NEW);
+		score(m, SCORED, KV_PAGE, 1);
+		score(m, SCORED, LONGEST, MAX_NEW);
+		assert_int_equal(backend_allocations(b), before);
+		reward_model_close(m);
+#ifdef KIT_CUDA_HOST
+		if (reward_model_start(&m, folder, b, group, 1, 5, NULL, &e) < 0) fail_msg("%s", e.msg);
+		cuda_host_backend_limit(b, 1);
+		assert_int_equal(reward_model_prepare(m, &most, &e), ERR_MEMORY);
+		assert_non_null(strstr(e.msg, "wanted for"));
+		reward_model_close(m);
+#endif
+		fs_remove_tree(folder, &e);
+		backend_close(b);
+	}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_memory_is_taken_in_the_loop), cmocka_unit_test(test_missing_memory_is_an_error)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_memory_is_taken_in_the_loop), cmocka_unit_test(test_missing_memory_is_an_error),
+					      cmocka_unit_test(test_scoring_takes_no_memory)};
 	return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
-/* Weights that lie in memory as bf16: every operation that reads weights gives the
- * same bits as with the same values in f32, in both precisions, with few rows and
- * with many. */
-#include "ops_kit.h"
+/* What lies in memory as bf16: every operation that reads weights, or pages of keys
+ * and values, gives the same bits as with the same values in f32, in both
+ * precisions, with few rows and with many; and the operation that rounds. */
+#include "ops_groups.h"
 
 enum { WIDTH = 38, INNER = 22, EXPERTS = 5, CHOSEN = 2, VOCAB = 70 };
 
@@ -109,6 +109,63 @@ static void test_experts(struct kit *k, int64_t rows)
 	kit_clear(k);
 }
 
+/* Keys and values are rounded when they are written to pages in bf16. */
+static void test_pages(struct kit *k, int prompt, int completions, int response)
+{
+	enum { H = 4, J = 2, DK = 18, DV = 22 };
+	struct layout l = {.groups = 2, .prompt = prompt, .completions = completions, .response = response};
+	layout_make(k, &l);
+	int64_t t = l.rows, page = J * KV_PAGE;
+	struct array q = kit_random(k, t * H * DK, 2), key = kit_random(k, t * J * DK, 2), v = kit_random(k, t * J * DV, 1), dout = kit_random(k, t * H * DV, 1);
+	struct array key_f32 = kit_nan(k, key.n), v_f32 = kit_nan(k, v.n), out[2], lse[2], dq[2], dkp[2], dvp[2];
+	k->ops->round_bf16(k->b, tensor_f32(key_f32.d, t, J * DK), key.d);
+	k->ops->round_bf16(k->b, tensor_f32(v_f32.d, t, J * DV), v.d);
+	for (int i = 0; i < 2; i++) {
+		size_t each = i ? 2 : 4;
+		void *kp = kit_device(k, (size_t)(l.pages * page * DK) * each), *vp = kit_device(k, (size_t)(l.pages * page * DV) * each);
+		out[i] = kit_nan(k, t * H * DV), lse[i] = kit_nan(k, t * H), dq[i] = kit_nan(k, t * H * DK);
+		dkp[i] = kit_nan(k, l.pages * page * DK), dvp[i] = kit_nan(k, l.pages * page * DV);
+		struct array *gradient[] = {&dq[i], &dkp[i], &dvp[i]};
+		for (int g = 0; g < 3; g++) k->ops->zero(k->b, gradient[g]->d, (size_t)gradient[g]->n * 4);
+		struct kv_args kv = {.k_pages = kp, .v_pages = vp, .pages = i ? DTYPE_BF16 : DTYPE_F32, .kv_heads = J, .dk = DK, .dv = DV,
+				     .k = tensor_f32(i ? key.d : key_f32.d, t, J * DK), .v = tensor_f32(i ? v.d : v_f32.d, t, J * DV), .writes = l.writes,
+				     .row = l.write_row.d, .page = l.write_page.d, .slot = l.write_slot.d};
+		struct attention_args a = {.q = tensor_f32(q.d, t, H * DK), .heads = H, .kv_heads = J, .dk = DK, .dv = DV, .scale = 0.3f, .k_pages = kp, .v_pages = vp,
+					   .pages = kv.pages, .tables = l.tables.d, .table_stride = l.stride, .row_seq = l.row_seq.d, .row_pos = l.row_pos.d,
+					   .out = tensor_f32(out[i].d, t, H * DV), .lse = lse[i].d, .dout = tensor_f32(dout.d, t, H * DV),
+					   .dq = tensor_f32(dq[i].d, t, H * DK), .dk_pages = dkp[i].d, .dv_pages = dvp[i].d, .sets = l.groups, .set_rows = l.set_rows};
+		k->ops->kv_write(k->b, &kv);
+		k->ops->attention_forward(k->b, &a);
+		k->ops->attention_backward(k->b, &a);
+	}
+	same(k, out[0], out[1], "attention", t);
+	same(k, lse[0], lse[1], "attention's lse", t);
+	same(k, dq[0], dq[1], "attention's dq", t);
+	same(k, dkp[0], dkp[1], "attention's dk", t);
+	same(k, dvp[0], dvp[1], "attention's dv", t);
+	kit_clear(k);
+}
+
+/* Against core/tensor/bf16.h; what lies behind an odd number of them stays. */
+static void test_round(struct kit *k, int64_t n)
+{
+	struct array a = kit_random(k, n, 3), full = kit_nan(k, n);
+	static const uint32_t special[] = {0x3F808000, 0x3F818000, 0x80000000, 0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x00008001, 0x00000001};
+	uint16_t *half = kit_host(k, (size_t)n * 2), *to = kit_device(k, (size_t)n * 2);
+	for (int64_t i = 0; i < n && i < 8; i++) memcpy(&a.h[i], &special[i], 4);
+	kit_push(k, a);
+	k->ops->round_bf16(k->b, tensor_f32(full.d, 1, n), a.d);
+	k->ops->round_bf16(k->b, (struct tensor){to, DTYPE_BF16, 1, n}, a.d);
+	k->ops->download(k->b, half, to, (size_t)n * 2);
+	kit_pull(k, full);
+	for (int64_t i = 0; i < n; i++) {
+		float value = bf16_widen(bf16_round(a.h[i]));
+		assert_int_equal(half[i], bf16_round(a.h[i]));
+		assert_memory_equal(&full.h[i], &value, 4);
+	}
+	kit_clear(k);
+}
+
 static void test_as_f32(void **state)
 {
 	(void)state;
@@ -125,6 +182,10 @@ static void test_as_f32(void **state)
 			test_head(&k, rows);
 			test_experts(&k, 4 * rows);
 		}
+		test_pages(&k, 75, 5, 3);
+		test_pages(&k, 130, 2, 70);
+		for (int s = 0; s < KIT_SIZES; s++) test_round(&k, kit_sizes[s]);
+		test_round(&k, 1 + (1 << 17));
 		kit_close(&k);
 	}
 }

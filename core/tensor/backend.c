@@ -35,6 +35,11 @@ enum dtype backend_weights(const struct backend *b)
 	return b->weights;
 }
 
+enum dtype backend_keys(const struct backend *b)
+{
+	return b->keys;
+}
+
 int backend_on_host(const struct backend *b)
 {
 	return b->on_host;
@@ -79,6 +84,11 @@ void backend_graph_close(struct backend *b, struct backend_graph *g)
 uint64_t backend_allocations(const struct backend *b)
 {
 	return __atomic_load_n(&b->allocations, __ATOMIC_RELAXED);
+}
+
+size_t backend_process_bytes(const struct backend *b)
+{
+	return b->process_bytes;
 }
 
 int backend_memory(struct backend *b, size_t *left, size_t *total)

@@ -12,6 +12,8 @@ struct backend {
 	int on_host;         /* see backend_on_host */
 	int rows_apart;      /* sums over rows begin anew with each call */
 	enum dtype weights;  /* see backend_weights */
+	enum dtype keys;     /* see backend_keys */
+	size_t process_bytes; /* see backend_process_bytes */
 	struct account *account; /* of a device's memory; NULL: none is kept */
 	uint64_t allocations;    /* counted by whoever allocates (backend_count), on any thread */
 	int (*memory)(struct backend *, size_t *left, size_t *total);       /* NULL: none of its own; then no scratch either */

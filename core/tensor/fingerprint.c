@@ -183,14 +183,14 @@ static void probe_dense(struct probe *p)
 	probe_end(p);
 }
 
-static void probe_attention(struct probe *p)
+static void probe_attention(struct probe *p, enum dtype type)
 {
 	/* two sequences on one first page, each with its own second one; rows near and beyond the page's edge */
 	const int32_t tables[4] = {0, 1, 0, 2};
 	const int64_t sets[2] = {0, ROWS};
 	struct kv_args kv = {probe_zeros(p, 3 * KV_HEADS * DK * KV_PAGE), probe_zeros(p, 3 * KV_HEADS * DV * KV_PAGE), KV_HEADS, DK, DV,
 			     probe_tensor(p, KEYS, KV_HEADS * DK, 2), probe_tensor(p, KEYS, KV_HEADS * DV, 1), KEYS, probe_ints(p, KEYS, 0, 1, KEYS),
-			     probe_ints(p, KEYS, 0, 0, 1), probe_ints(p, KEYS, 0, 1, KV_PAGE)};
+			     probe_ints(p, KEYS, 0, 0, 1), probe_ints(p, KEYS, 0, 1, KV_PAGE), type};
 	kv.writes = KV_PAGE;
 	p->ops->kv_write(p->b, &kv);
 	kv.writes = KEYS - KV_PAGE;
@@ -201,7 +201,7 @@ static void probe_attention(struct probe *p)
 	second.page = probe_ints(p, KEYS - KV_PAGE, 2, 0, 3);
 	p->ops->kv_write(p->b, &second);
 	struct attention_args a = {.q = probe_tensor(p, ROWS, HEADS * DK, 2), .heads = HEADS, .kv_heads = KV_HEADS, .dk = DK, .dv = DV, .scale = 0.25f,
-				   .k_pages = kv.k_pages, .v_pages = kv.v_pages, .tables = probe_memory(p, tables, sizeof tables), .table_stride = 2,
+				   .k_pages = kv.k_pages, .v_pages = kv.v_pages, .pages = type, .tables = probe_memory(p, tables, sizeof tables), .table_stride = 2,
 				   .row_seq = probe_ints(p, ROWS, 0, 1, 2), .row_pos = probe_ints(p, ROWS, 3, 11, KEYS), .out = probe_tensor(p, ROWS, HEADS * DV, 1),
 				   .lse = probe_zeros(p, ROWS * HEADS), .dout = probe_tensor(p, ROWS, HEADS * DV, 1), .dq = probe_tensor(p, ROWS, HEADS * DK, 1),
 				   .dk_pages = probe_zeros(p, 3 * KV_HEADS * DK * KV_PAGE), .dv_pages = probe_zeros(p, 3 * KV_HEADS * DV * KV_PAGE), .sets = 1,
@@ -211,7 +211,7 @@ static void probe_attention(struct probe *p)
 	probe_take(p, a.out.data, ROWS * HEADS * DV);
 	probe_take(p, a.lse, ROWS * HEADS);
 	probe_take(p, a.dq.data, ROWS * HEADS * DK);
-	second.k_pages = a.dk_pages, second.v_pages = a.dv_pages;
+	second.k_pages = a.dk_pages, second.v_pages = a.dv_pages, second.pages = DTYPE_F32;
 	p->ops->kv_read_add(p->b, &second);
 	probe_take(p, second.k.data, KEYS * KV_HEADS * DK);
 	probe_take(p, second.v.data, KEYS * KV_HEADS * DV);
@@ -324,10 +324,11 @@ void backend_fingerprint(struct backend *b, char hex[33])
 	probe_linear(&p);
 	probe_rows(&p);
 	probe_dense(&p);
-	probe_attention(&p);
+	probe_attention(&p, DTYPE_F32);
 	probe_router(&p);
 	probe_experts(&p);
 	probe_vocabulary(&p);
 	if (b->weights == DTYPE_BF16) probe_stored(&p);
+	if (b->keys == DTYPE_BF16) probe_attention(&p, DTYPE_BF16);
 	hash_stream_finish(p.hash, hex);
 }

@@ -11,7 +11,7 @@
  *    unless a comment says add.
  *  - Integer arrays (ids, positions, page tables, routing) are in backend memory too.
  *
- * Activations and gradients are f32. Weights (`w` of linear and head, gate, up, down, and the tables that rows are gathered
+ * Activations and gradients are f32; pages of keys and values are f32 or bf16. Weights (`w` of linear and head, gate, up, down, and the tables that rows are gathered
  * from) are f32 or bf16, which is widened.
  *
  * Dimensions: T rows (tokens in packed order), C width, H query heads, J
@@ -66,19 +66,21 @@ struct rope_args {
 
 /* Pages: k [pages, J, Dk, 64] (transposed, so that lanes run over keys), v [pages, J, 64, Dv]. */
 struct kv_args {
-	float *k_pages, *v_pages;
+	void *k_pages, *v_pages;
 	int kv_heads, dk, dv;
 	struct tensor k;       /* [T, J*Dk] */
 	struct tensor v;       /* [T, J*Dv] */
 	int64_t writes;        /* entries; a row may be written to several pages (a prompt's tail, copied to each completion) */
 	const int32_t *row, *page, *slot; /* [writes] */
+	enum dtype pages;      /* type of the pages; in bf16 kv_write rounds. kv_read_add: f32 */
 };
 
 struct attention_args {
 	struct tensor q;        /* [T, H*Dk] */
 	int heads, kv_heads, dk, dv;
 	float scale;
-	const float *k_pages, *v_pages;
+	const void *k_pages, *v_pages;
+	enum dtype pages;       /* type of these pages */
 	const int32_t *tables;  /* [S, table_stride]: pages of a sequence in position order */
 	int table_stride;
 	const int32_t *row_seq; /* [T] row of `tables` */
@@ -88,7 +90,7 @@ struct attention_args {
 	float *lse;             /* [T, H] log-sum-exp, for backward; NULL in inference */
 	/* backward */
 	struct tensor dout, dq; /* dq added */
-	float *dk_pages, *dv_pages; /* same layout as the pages, added */
+	float *dk_pages, *dv_pages; /* same layout as the pages, f32, added */
 	int64_t sets;               /* runs of rows that share no page with rows of another run (groups) */
 	const int64_t *set_rows;    /* HOST memory, [sets+1]: first row of each run */
 };
@@ -251,6 +253,9 @@ struct ops {
 	int (*reserve)(struct backend *, const struct ops_sizes *);
 	/* until everything asked for so far is done (only a clock needs it: a download waits by itself) */
 	void (*wait)(struct backend *);
+	/* to[i] = from[i] rounded to bf16 as core/tensor/bf16.h has it (but which NaN a NaN becomes), all of `to`: its sixteen bits, or
+	 * where `to` is f32 its value */
+	void (*round_bf16)(struct backend *, struct tensor to, const float *from);
 	/* Packed or converted forms of the weights in these bytes are stale from now on; from NULL: of all weights. What lies
 	 * elsewhere (the frozen base of an adapter, a reference model) is not packed again. */
 	void (*weights_changed)(struct backend *, const void *from, size_t bytes);
@@ -304,9 +309,12 @@ int backend_open(struct backend **out, const struct backend_options *, struct er
 void backend_close(struct backend *);
 const struct ops *backend_ops(const struct backend *);
 int backend_threads(const struct backend *);
-/* What a model's matrices are best held in: DTYPE_BF16 on a CPU in bf16, whose products read them as they lie; else DTYPE_F32 (a
- * GPU in bf16 rounds them as it loads them). Operations take either there where `w` or a table says so. */
+/* What a model's matrices are best held in: DTYPE_BF16 in bf16, whose products read them as they lie; else DTYPE_F32. Operations
+ * take either there where `w` or a table says so. */
 enum dtype backend_weights(const struct backend *);
+/* What keys and values are best held in: DTYPE_BF16 on a GPU in bf16, where reading them is most of a large decoding step; else
+ * DTYPE_F32. Operations take either there. */
+enum dtype backend_keys(const struct backend *);
 /* 1: its memory is the host's (the CPU), and any other memory of the host, such as a mapped file, will do too. */
 int backend_on_host(const struct backend *);
 /* 1: a sum over rows has the same bits when the rows come in several calls. 0: on a GPU in bf16. */
@@ -334,6 +342,8 @@ const char *backend_shortage(const struct backend *);
 size_t backend_scratch(struct backend *, const struct ops_sizes *);
 /* How often this backend has taken memory so far, from a device or for itself: in the loop over steps it must not rise. */
 uint64_t backend_allocations(const struct backend *);
+/* Bytes of a device that a process takes by opening a backend, beside all that is asked for: an estimate. 0: no device. */
+size_t backend_process_bytes(const struct backend *);
 /* Bytes that are free on the backend's device and that it has; 0: it has no memory of its own (the CPU). */
 int backend_memory(struct backend *, size_t *left, size_t *total);
 

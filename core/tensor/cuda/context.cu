@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { CONTEXT_MIB = 512 }; /* of a process's context, kernels and stack, by what such contexts usually take; not measured here */
+
 CUDA_API void cuda_must(int code, const char *what)
 {
 	CHECK(code == (int)cudaSuccess, "%s: %s", what, cudaGetErrorString((cudaError_t)code));
@@ -117,11 +119,6 @@ static int cuda_memory(struct backend *b, size_t *left, size_t *total)
 	return 1;
 }
 
-CUDA_API void K(cuda_send)(struct backend *b, void *device, const void *host, size_t bytes)
-{
-	transfer(b, device, host, bytes, cudaMemcpyHostToDevice);
-}
-
 static void cuda_close(struct backend *base)
 {
 	struct cuda_backend *b = cuda_of(base);
@@ -165,7 +162,9 @@ CUDA_API int cuda_backend_open(struct backend **out, const struct backend_option
 	b->base.limits = cuda_limits;
 	b->base.library = cuda_library_product;
 	b->bf16 = o->precision && !strcmp(o->precision, "bf16");
+	b->base.process_bytes = (size_t)CONTEXT_MIB << 20;
 	b->base.rows_apart = b->bf16;
+	b->base.weights = b->base.keys = b->bf16 ? DTYPE_BF16 : DTYPE_F32;
 	b->processors = p.multiProcessorCount;
 	K(cuda_table)(&b->ops);
 	snprintf(b->name, sizeof b->name, "cuda-sm%d%d%s", p.major, p.minor, b->bf16 ? "-bf16" : "");

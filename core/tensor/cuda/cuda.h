@@ -105,8 +105,6 @@ static inline struct cuda_backend *cuda_of(struct backend *b)
 CUDA_API size_t K(cuda_scratch_plan)(struct backend *, const struct ops_sizes *);
 /* Device memory of this backend until the next call; whole operations use it. */
 CUDA_API void *K(cuda_scratch)(struct backend *, size_t bytes);
-/* Copies a small host array in stream order. */
-CUDA_API void K(cuda_send)(struct backend *, void *device, const void *host, size_t bytes);
 
 #ifdef TENFOLD_CUDA_HOST
 /* Runs it, or notes it while a graph is recorded (host/graph.c). */

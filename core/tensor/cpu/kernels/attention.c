@@ -9,6 +9,7 @@
  * Several query rows that look at the same page share its loads: that is a tile
  * of registers and changes no order. */
 #include "core/tensor/cpu/kernels/kernels.h"
+#include "core/tensor/cpu/kernels/pages.h"
 
 enum { TILE = 4, HEAD_MAX = 512 };
 
@@ -112,7 +113,8 @@ static int visits(const struct attention_args *a, int64_t t, int kv_head, int bl
 	return !a->blocks || block == a->row_pos[t] / KV_PAGE || a->blocks[(t * a->kv_heads + kv_head) * a->table_stride + block];
 }
 
-static void attend_tile(const struct attention_args *a, int64_t first, int rows, int h)
+/* room: for one page in f32, where pages are not; else NULL. */
+static void attend_tile(const struct attention_args *a, int64_t first, int rows, int h, float *room)
 {
 	int j = h / (a->heads / a->kv_heads);
 	float acc[TILE][HEAD_MAX + 32];
@@ -136,8 +138,9 @@ static void attend_tile(const struct attention_args *a, int64_t first, int rows,
 			while (r < rows && visits(a, first + r, j, b) &&
 			       a->tables[(int64_t)a->row_seq[first + r] * a->table_stride + b] == page)
 				run[n++] = &query[r++];
-			attend_page(run, n, a->k_pages + ((page * a->kv_heads + j) * a->dk) * KV_PAGE,
-				    a->v_pages + ((page * a->kv_heads + j) * KV_PAGE) * a->dv, b * KV_PAGE, a);
+			int64_t at = (page * a->kv_heads + j) * KV_PAGE;
+			attend_page(run, n, page_widened(a->k_pages, a->pages, at * a->dk, KV_PAGE * a->dk, room),
+				    page_widened(a->v_pages, a->pages, at * a->dv, KV_PAGE * a->dv, room ? room + KV_PAGE * a->dk : NULL), b * KV_PAGE, a);
 		}
 	}
 	for (int r = 0; r < rows; r++) {
@@ -151,16 +154,23 @@ static void attend_tile(const struct attention_args *a, int64_t first, int rows,
 	}
 }
 
+struct attention_job {
+	struct cpu_backend *b;
+	const struct attention_args *a;
+};
+
 static void attend_range(const void *ctx, int64_t first, int64_t last, int thread)
 {
-	(void)thread;
-	const struct attention_args *a = ctx;
+	const struct attention_job *job = ctx;
+	const struct attention_args *a = job->a;
+	float *room = a->pages == DTYPE_F32 ? NULL : cpu_scratch(job->b, thread, (size_t)(KV_PAGE * (a->dk + a->dv)) * sizeof *room);
 	for (int64_t t = first; t < last; t += TILE)
-		for (int h = 0; h < a->heads; h++) attend_tile(a, t, last - t < TILE ? (int)(last - t) : TILE, h);
+		for (int h = 0; h < a->heads; h++) attend_tile(a, t, last - t < TILE ? (int)(last - t) : TILE, h, room);
 }
 
 void K(attention_forward)(struct backend *b, const struct attention_args *a)
 {
 	CHECK(a->dv <= HEAD_MAX && a->heads % a->kv_heads == 0, "attention: %d heads on %d, value size %d", a->heads, a->kv_heads, a->dv);
-	cpu_for(b, a->q.rows, 16, attend_range, a);
+	struct attention_job job = {cpu_of(b), a};
+	cpu_for(b, a->q.rows, 16, attend_range, &job);
 }

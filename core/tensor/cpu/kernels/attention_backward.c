@@ -7,6 +7,7 @@
  * share what is loaded; a query that sees fewer keys than another adds zeros. With P = exp(S − lse):
  *   dV_j += Σ p_j dO,  dS = p (dO·V − dO·O) scale,  dQ += Σ_j dS_j K_j,  dK_j += dS_j Q. */
 #include "core/tensor/cpu/kernels/kernels.h"
+#include "core/tensor/cpu/kernels/pages.h"
 #include "core/tensor/cpu/kernels/swiglu.h"
 
 struct page_scratch {
@@ -14,6 +15,7 @@ struct page_scratch {
 	float *vt; /* [Dv, 64]: the page's values, transposed */
 	float *dkt; /* dK of the page, [Dk, 64], in place */
 	float *dv;  /* dV of the page, [64, Dv], in place */
+	float *room; /* for a page in f32, where pages are not; else NULL */
 };
 
 /* The first `keys` positions of a page; the rest up to whole vectors become 0 in the transposed values. */
@@ -159,14 +161,16 @@ static void page_rows(const struct attention_args *a, int64_t first, int64_t las
 {
 	const int per = a->heads / a->kv_heads;
 	int64_t page = a->tables[(int64_t)a->row_seq[first] * a->table_stride + b];
-	const float *kp = a->k_pages + (page * a->kv_heads + j) * a->dk * KV_PAGE;
+	int64_t at = (page * a->kv_heads + j) * KV_PAGE;
+	const float *kp = page_widened(a->k_pages, a->pages, at * a->dk, KV_PAGE * a->dk, s->room);
+	const float *vp = page_widened(a->v_pages, a->pages, at * a->dv, KV_PAGE * a->dv, s->room ? s->room + KV_PAGE * a->dk : NULL);
 	struct back_query q[TILE];
 	int n = 0, keys = 0;
 	for (int64_t t = first; t < last && keys < KV_PAGE; t++)
 		if (backward_sees(a, t, j, b, page) && a->row_pos[t] - b * KV_PAGE + 1 > keys) keys = a->row_pos[t] - b * KV_PAGE + 1;
-	page_load(s, kp, a->v_pages + (page * a->kv_heads + j) * KV_PAGE * a->dv, keys < KV_PAGE ? keys : KV_PAGE, a->dk, a->dv);
-	s->dkt = a->dk_pages + (page * a->kv_heads + j) * a->dk * KV_PAGE;
-	s->dv = a->dv_pages + (page * a->kv_heads + j) * KV_PAGE * a->dv;
+	page_load(s, kp, vp, keys < KV_PAGE ? keys : KV_PAGE, a->dk, a->dv);
+	s->dkt = a->dk_pages + at * a->dk;
+	s->dv = a->dv_pages + at * a->dv;
 	for (int64_t t = first; t < last; t++) {
 		if (!backward_sees(a, t, j, b, page)) continue;
 		int valid = a->row_pos[t] - b * KV_PAGE + 1;
@@ -206,8 +210,9 @@ static void backward_task(void *arg, int task, int thread)
 {
 	const struct backward_job *job = arg;
 	const struct attention_args *a = job->a;
-	float *mem = cpu_scratch(job->b, thread, (size_t)KV_PAGE * (size_t)(a->dk + a->dv) * sizeof(float));
-	struct page_scratch s = {.k = mem, .vt = mem + KV_PAGE * a->dk};
+	size_t page = (size_t)KV_PAGE * (size_t)(a->dk + a->dv);
+	float *mem = cpu_scratch(job->b, thread, (a->pages == DTYPE_F32 ? page : 2 * page) * sizeof(float));
+	struct page_scratch s = {.k = mem, .vt = mem + KV_PAGE * a->dk, .room = a->pages == DTYPE_F32 ? NULL : mem + page};
 	int64_t set = task / a->kv_heads;
 	set_gradient(a, a->set_rows[set], a->set_rows[set + 1], task % a->kv_heads, &s);
 }

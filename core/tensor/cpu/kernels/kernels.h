@@ -9,6 +9,7 @@ void K(embedding_forward)(struct backend *, struct tensor table, const int32_t *
 void K(embedding_backward)(struct backend *, struct tensor dtable, const int32_t *ids, struct tensor dy);
 void K(gather_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
 void K(scatter_add_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
+void K(round_bf16)(struct backend *, struct tensor to, const float *from);
 void K(add)(struct backend *, float *y, const float *x, int64_t n);
 void K(place_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *from, const int32_t *to, int64_t n);
 double K(sum_squares)(struct backend *, const float *x, int64_t n);

@@ -1,8 +1,8 @@
 /* Whole rows, or runs of their columns, moved or added: embedding, gather, scatter, fused projections, sums; and the
  * sampler's numbers. */
 #include "core/base/rng.h"
-#include "core/tensor/bf16.h"
 #include "core/tensor/cpu/kernels/kernels.h"
+#include "core/tensor/cpu/kernels/simd_bf16.h"
 
 void K(embedding_forward)(struct backend *b, struct tensor table, const int32_t *ids, struct tensor y)
 {
@@ -100,6 +100,29 @@ void K(add)(struct backend *b, float *y, const float *x, int64_t n)
 	cpu_for(b, n, 1 << 16, add_range, &a);
 }
 
+struct round_ctx {
+	struct tensor to;
+	const float *from;
+};
+
+static void round_range(const void *ctx, int64_t first, int64_t last, int thread)
+{
+	(void)thread;
+	const struct round_ctx *r = ctx;
+	uint16_t *half = r->to.data;
+	float *full = r->to.data;
+	for (int64_t i = first; i < last; i++) {
+		uint16_t h = bf16_round(r->from[i]);
+		if (r->to.dtype == DTYPE_BF16) half[i] = h;
+		else full[i] = bf16_widen(h);
+	}
+}
+
+void K(round_bf16)(struct backend *b, struct tensor to, const float *from)
+{
+	struct round_ctx r = {to, from};
+	cpu_for(b, to.rows * to.cols, 1 << 16, round_range, &r);
+}
 
 struct sum_ctx {
 	const float *x;

@@ -14,6 +14,7 @@ const struct ops K(cpu_ops) = {
 	.zero = cpu_zero,
 	.reserve = cpu_reserve,
 	.wait = cpu_wait,
+	.round_bf16 = K(round_bf16),
 	.weights_changed = cpu_weights_changed,
 	.embedding_forward = K(embedding_forward),
 	.embedding_backward = K(embedding_backward),

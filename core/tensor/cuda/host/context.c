@@ -104,11 +104,6 @@ void *K(cuda_scratch)(struct backend *b, size_t bytes)
 	return c->scratch;
 }
 
-void K(cuda_send)(struct backend *b, void *device, const void *host, size_t bytes)
-{
-	K(cuda_upload)(b, device, host, bytes);
-}
-
 static void cuda_host_close(struct backend *base)
 {
 	struct cuda_backend *b = cuda_of(base);
@@ -142,6 +137,7 @@ int cuda_host_backend_open(struct backend **out, const char *precision, struct e
 	b->base.scratch = K(cuda_scratch_plan);
 	b->bf16 = !strcmp(precision, "bf16");
 	b->base.rows_apart = b->bf16;
+	b->base.weights = b->base.keys = b->bf16 ? DTYPE_BF16 : DTYPE_F32;
 	b->processors = 3;
 	b->machine = host_machine_open();
 	*out = &b->base;

@@ -19,13 +19,14 @@ struct query_shared {
 	float q[HEAD_MAX], p[KV_PAGE];
 };
 
-/* The scores of this lane's keys, lane and lane + 32, against one page; -inf beyond the query's position. */
-DEVICE struct two page_scores(const struct query_shared *s, const float *kp, int dk, float scale, int valid, int lane)
+/* The scores of this lane's keys, lane and lane + 32, against one page, which begins at number k0; -inf beyond the query's
+ * position. */
+DEVICE struct two page_scores(const struct query_shared *s, const void *pages, int64_t k0, const int half, int dk, float scale, int valid, int lane)
 {
 	struct two r = {0, 0};
 	for (int d = 0; d < dk; d++) {
-		r.a = d_fma(s->q[d], kp[d * KV_PAGE + lane], r.a);
-		r.b = d_fma(s->q[d], kp[d * KV_PAGE + lane + 32], r.b);
+		r.a = d_fma(s->q[d], page_at(pages, k0 + d * KV_PAGE + lane, half), r.a);
+		r.b = d_fma(s->q[d], page_at(pages, k0 + d * KV_PAGE + lane + 32, half), r.b);
 	}
 	r.a = lane < valid ? r.a * scale : -INFINITY;
 	r.b = lane + 32 < valid ? r.b * scale : -INFINITY;
@@ -40,10 +41,8 @@ DEVICE float page_sum(struct two p, int lane)
 	return lanes_sum(first + second + third + fourth);
 }
 
-KERNEL(attention_rows, struct attention_launch, THREADS)
+DEVICE void attention_row(const struct attention_args *a, struct query_shared *shared, const int half)
 {
-	SHARED struct query_shared shared[WARPS];
-	const struct attention_args *a = &arg.a;
 	int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, h = (int)blockIdx.y, j = h / (a->heads / a->kv_heads);
 	int64_t t = (int64_t)blockIdx.x * WARPS + warp;
 	if (t >= a->q.rows) return;
@@ -59,7 +58,7 @@ KERNEL(attention_rows, struct attention_launch, THREADS)
 		if (!attention_visits(a, t, j, b)) continue;
 		int64_t page = a->tables[(int64_t)a->row_seq[t] * a->table_stride + b], at = page * a->kv_heads + j;
 		int valid = pos - b * KV_PAGE + 1 < KV_PAGE ? pos - b * KV_PAGE + 1 : KV_PAGE;
-		struct two p = page_scores(s, a->k_pages + at * a->dk * KV_PAGE, a->dk, a->scale, valid, lane);
+		struct two p = page_scores(s, a->k_pages, at * a->dk * KV_PAGE, half, a->dk, a->scale, valid, lane);
 		float page_max = lanes_max(d_max(p.a, p.b), 32), high = max > page_max ? max : page_max, fade = d_exp(max - high);
 		p.a = lane < valid ? d_exp(p.a - high) : 0;
 		p.b = lane + 32 < valid ? d_exp(p.b - high) : 0;
@@ -68,13 +67,13 @@ KERNEL(attention_rows, struct attention_launch, THREADS)
 		s->p[lane] = p.a;
 		s->p[lane + 32] = p.b;
 		warp_sync();
-		const float *vp = a->v_pages + at * KV_PAGE * a->dv;
+		int64_t v0 = at * KV_PAGE * a->dv;
 		UNROLL
 		for (int c = 0; c < VALUES; c++) {
 			int d = c * 32 + lane;
 			if (c * 32 >= a->dv) break;
 			acc[c] *= fade;
-			for (int k = 0; d < a->dv && k < valid; k++) acc[c] = d_fma(s->p[k], vp[k * a->dv + d], acc[c]);
+			for (int k = 0; d < a->dv && k < valid; k++) acc[c] = d_fma(s->p[k], page_at(a->v_pages, v0 + k * a->dv + d, half), acc[c]);
 		}
 		warp_sync();
 	}
@@ -85,9 +84,22 @@ KERNEL(attention_rows, struct attention_launch, THREADS)
 	if (a->lse && lane == 0) a->lse[t * a->heads + h] = max + d_log(sum);
 }
 
+KERNEL(attention_rows, struct attention_launch, THREADS)
+{
+	SHARED struct query_shared shared[WARPS];
+	attention_row(&arg.a, shared, 0);
+}
+
+KERNEL(attention_rows_bf16, struct attention_launch, THREADS)
+{
+	SHARED struct query_shared shared[WARPS];
+	attention_row(&arg.a, shared, 1);
+}
+
 CUDA_API void K(attention_forward)(struct backend *b, const struct attention_args *a)
 {
 	attention_check(a);
 	struct attention_launch l = {*a};
-	LAUNCH(b, attention_rows, cuda_blocks(a->q.rows, WARPS), a->heads, 1, THREADS, l);
+	if (a->pages == DTYPE_BF16) LAUNCH(b, attention_rows_bf16, cuda_blocks(a->q.rows, WARPS), a->heads, 1, THREADS, l);
+	else LAUNCH(b, attention_rows, cuda_blocks(a->q.rows, WARPS), a->heads, 1, THREADS, l);
 }

@@ -11,6 +11,12 @@ struct two {
 	float a, b;
 };
 
+/* Number `at` of pages in f32, or (half) in bf16. */
+DEVICE float page_at(const void *pages, int64_t at, const int half)
+{
+	return half ? d_float_of((int)((uint32_t)((const uint16_t *)pages)[at] << 16)) : ((const float *)pages)[at];
+}
+
 /* 1 when row t looks at block b of its sequence for key/value head j. */
 DEVICE int attention_visits(const struct attention_args *a, int64_t t, int j, int b)
 {

@@ -69,16 +69,37 @@ KERNEL(backward_list, struct backward_launch, THREADS)
 	if (threadIdx.x == 0) arg.count[blockIdx.x] = count;
 }
 
-/* p and dS of one query head against one key of a page; the key is visible. */
+/* Where sets begin comes as arguments, so that the host waits for no transfer. */
+enum { SETS_AT_ONCE = 128 };
+struct sets_launch {
+	int64_t *to;
+	int64_t n, row[SETS_AT_ONCE];
+};
+
+KERNEL(backward_sets, struct sets_launch, SETS_AT_ONCE)
+{
+	if ((int64_t)threadIdx.x < arg.n) arg.to[threadIdx.x] = arg.row[threadIdx.x];
+}
+
+static void send_sets(struct backend *b, int64_t *to, const int64_t *row, int64_t n)
+{
+	for (int64_t at = 0; at < n; at += SETS_AT_ONCE) {
+		struct sets_launch l = {.to = to + at, .n = n - at < (int64_t)SETS_AT_ONCE ? n - at : (int64_t)SETS_AT_ONCE};
+		memcpy(l.row, row + at, (size_t)l.n * sizeof *row);
+		LAUNCH(b, backward_sets, 1, 1, 1, SETS_AT_ONCE, l);
+	}
+}
+
+/* p and dS of one query head against one key of page and head `at`; the key is visible. */
 struct slope {
 	float p, ds;
 };
-DEVICE struct slope key_slope(const struct attention_args *a, const float *q, const float *dout, const float *kp, const float *vp, int key, float lse,
-			      float delta)
+DEVICE struct slope key_slope(const struct attention_args *a, const float *q, const float *dout, int64_t at, int key, float lse, float delta, const int half)
 {
 	float s = 0, dp = 0;
-	for (int d = 0; d < a->dk; d++) s = d_fma(q[d], kp[d * KV_PAGE + key], s);
-	for (int d = 0; d < a->dv; d++) dp = d_fma(dout[d], vp[key * a->dv + d], dp);
+	int64_t k0 = at * a->dk * KV_PAGE + key, v0 = (at * KV_PAGE + key) * a->dv;
+	for (int d = 0; d < a->dk; d++) s = d_fma(q[d], page_at(a->k_pages, k0 + d * KV_PAGE, half), s);
+	for (int d = 0; d < a->dv; d++) dp = d_fma(dout[d], page_at(a->v_pages, v0 + d, half), dp);
 	float p = d_exp(s * a->scale - lse);
 	struct slope r = {p, p * (dp - delta) * a->scale};
 	return r;
@@ -97,16 +118,16 @@ struct page_part {
 };
 
 /* w of up to TILE query heads, numbers n0.. of the chunk's list. */
-DEVICE void page_weights(const struct backward_launch *l, struct page_shared *s, const struct page_part *m, int n0, int n)
+DEVICE void page_weights(const struct backward_launch *l, struct page_shared *s, const struct page_part *m, int n0, int n, const int half)
 {
 	const struct attention_args *a = &l->a;
-	const float *kp = a->k_pages + m->at * a->dk * KV_PAGE, *vp = a->v_pages + m->at * KV_PAGE * a->dv;
 	int key = (int)threadIdx.x % KV_PAGE;
 	for (int r = (int)threadIdx.x / KV_PAGE; r < n; r += THREADS / KV_PAGE) {
 		int64_t t = s->row[(n0 + r) / m->per], h = m->j * m->per + (n0 + r) % m->per, query = t * a->heads + h;
 		struct slope x = {0, 0};
 		if (key <= a->row_pos[t] - m->block * KV_PAGE)
-			x = key_slope(a, (const float *)a->q.data + query * a->dk, (const float *)a->dout.data + query * a->dv, kp, vp, key, a->lse[query], l->delta[query]);
+			x = key_slope(a, (const float *)a->q.data + query * a->dk, (const float *)a->dout.data + query * a->dv, m->at, key, a->lse[query], l->delta[query],
+				      half);
 		s->w[r][key] = m->keys ? x.ds : x.p;
 	}
 }
@@ -117,7 +138,7 @@ DEVICE float *page_element(const struct attention_args *a, const struct page_par
 	return m->keys ? a->dk_pages + (m->at * a->dk + d) * KV_PAGE + key : a->dv_pages + (m->at * KV_PAGE + key) * a->dv + d;
 }
 
-DEVICE void page_gradient(const struct backward_launch *l, struct page_shared *s, const struct page_part *m, int64_t first, int64_t last)
+DEVICE void page_gradient(const struct backward_launch *l, struct page_shared *s, const struct page_part *m, int64_t first, int64_t last, const int half)
 {
 	const struct attention_args *a = &l->a;
 	int size = m->keys ? a->dk : a->dv, d = m->d0 + (int)threadIdx.x % SPAN, key0 = (int)threadIdx.x / SPAN * KEYS;
@@ -133,7 +154,7 @@ DEVICE void page_gradient(const struct backward_launch *l, struct page_shared *s
 		block_sync();
 		for (int n0 = 0; n0 < total * m->per; n0 += TILE) {
 			int n = total * m->per - n0 < TILE ? total * m->per - n0 : TILE;
-			page_weights(l, s, m, n0, n);
+			page_weights(l, s, m, n0, n, half);
 			block_sync();
 			for (int r = 0; d < size && r < n; r++) {
 				int64_t query = (int64_t)s->row[(n0 + r) / m->per] * a->heads + m->j * m->per + (n0 + r) % m->per;
@@ -150,14 +171,13 @@ DEVICE void page_gradient(const struct backward_launch *l, struct page_shared *s
 }
 
 /* Block (set · SPLIT + part, key/value head, span of dK or dV). */
-KERNEL(backward_pages, struct backward_launch, THREADS)
+DEVICE void backward_page_parts(const struct backward_launch *l, struct page_shared *s, const int half)
 {
-	SHARED struct page_shared s;
-	const struct attention_args *a = &arg.a;
-	int64_t set = blockIdx.x / SPLIT, first = arg.sets[set];
+	const struct attention_args *a = &l->a;
+	int64_t set = blockIdx.x / SPLIT, first = l->sets[set];
 	int spans = (a->dk + SPAN - 1) / SPAN, z = (int)blockIdx.z;
-	for (int64_t i = blockIdx.x % SPLIT; i < arg.count[set]; i += SPLIT) {
-		struct page_item item = arg.item[first * a->table_stride + i];
+	for (int64_t i = blockIdx.x % SPLIT; i < l->count[set]; i += SPLIT) {
+		struct page_item item = l->item[first * a->table_stride + i];
 		struct page_part m;
 		m.page = a->tables[(int64_t)a->row_seq[item.row] * a->table_stride + item.block];
 		m.j = (int)blockIdx.y;
@@ -166,19 +186,30 @@ KERNEL(backward_pages, struct backward_launch, THREADS)
 		m.keys = z < spans;
 		m.d0 = (z < spans ? z : z - spans) * SPAN;
 		m.per = a->heads / a->kv_heads;
-		page_gradient(&arg, &s, &m, item.row, arg.sets[set + 1]);
+		page_gradient(l, s, &m, item.row, l->sets[set + 1], half);
 		block_sync();
 	}
+}
+
+KERNEL(backward_pages, struct backward_launch, THREADS)
+{
+	SHARED struct page_shared s;
+	backward_page_parts(&arg, &s, 0);
+}
+
+KERNEL(backward_pages_bf16, struct backward_launch, THREADS)
+{
+	SHARED struct page_shared s;
+	backward_page_parts(&arg, &s, 1);
 }
 
 struct query_shared {
 	float ds[KV_PAGE];
 };
 
-KERNEL(backward_queries, struct backward_launch, THREADS)
+DEVICE void backward_query(const struct backward_launch *l, struct query_shared *shared, const int half)
 {
-	SHARED struct query_shared shared[WARPS];
-	const struct attention_args *a = &arg.a;
+	const struct attention_args *a = &l->a;
 	int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, h = (int)blockIdx.y, j = h / (a->heads / a->kv_heads);
 	int64_t t = (int64_t)blockIdx.x * WARPS + warp, query = t * a->heads + h;
 	if (t >= a->q.rows) return;
@@ -191,20 +222,32 @@ KERNEL(backward_queries, struct backward_launch, THREADS)
 		if (!attention_visits(a, t, j, b)) continue;
 		int64_t at = (int64_t)a->tables[(int64_t)a->row_seq[t] * a->table_stride + b] * a->kv_heads + j;
 		int valid = pos - b * KV_PAGE + 1 < KV_PAGE ? pos - b * KV_PAGE + 1 : KV_PAGE;
-		const float *kp = a->k_pages + at * a->dk * KV_PAGE, *vp = a->v_pages + at * KV_PAGE * a->dv;
-		for (int key = lane; key < valid; key += 32) ds[key] = key_slope(a, q, dout, kp, vp, key, a->lse[query], arg.delta[query]).ds;
+		int64_t k0 = at * a->dk * KV_PAGE;
+		for (int key = lane; key < valid; key += 32) ds[key] = key_slope(a, q, dout, at, key, a->lse[query], l->delta[query], half).ds;
 		warp_sync();
 		UNROLL
 		for (int c = 0; c < VALUES; c++) {
 			int d = c * 32 + lane;
 			if (c * 32 >= a->dk) break;
-			for (int k = 0; d < a->dk && k < valid; k++) acc[c] = d_fma(ds[k], kp[d * KV_PAGE + k], acc[c]);
+			for (int k = 0; d < a->dk && k < valid; k++) acc[c] = d_fma(ds[k], page_at(a->k_pages, k0 + d * KV_PAGE + k, half), acc[c]);
 		}
 		warp_sync();
 	}
 	UNROLL
 	for (int c = 0; c < VALUES; c++)
 		if (c * 32 + lane < a->dk) dq[c * 32 + lane] = acc[c];
+}
+
+KERNEL(backward_queries, struct backward_launch, THREADS)
+{
+	SHARED struct query_shared shared[WARPS];
+	backward_query(&arg, shared, 0);
+}
+
+KERNEL(backward_queries_bf16, struct backward_launch, THREADS)
+{
+	SHARED struct query_shared shared[WARPS];
+	backward_query(&arg, shared, 1);
 }
 
 CUDA_API size_t K(attention_scratch)(int64_t rows, int64_t sets, int64_t table_stride, int64_t heads)
@@ -220,7 +263,7 @@ CUDA_API void K(attention_backward)(struct backend *b, const struct attention_ar
 	int64_t rows = a->q.rows, places = rows * a->table_stride;
 	struct backward_launch l = {.a = *a};
 	char *room = (char *)K(cuda_scratch)(b, K(attention_scratch)(rows, a->sets, a->table_stride, a->heads));
-	K(cuda_send)(b, room, a->set_rows, (size_t)(a->sets + 1) * sizeof *a->set_rows);
+	send_sets(b, (int64_t *)room, a->set_rows, a->sets + 1);
 	l.sets = (const int64_t *)room;
 	l.count = (int64_t *)room + a->sets + 1;
 	l.item = (struct page_item *)(l.count + a->sets);
@@ -228,6 +271,11 @@ CUDA_API void K(attention_backward)(struct backend *b, const struct attention_ar
 	int spans = (a->dk + SPAN - 1) / SPAN + (a->dv + SPAN - 1) / SPAN;
 	LAUNCH(b, backward_delta, cuda_blocks(rows * a->heads * 16, THREADS), 1, 1, THREADS, l);
 	LAUNCH(b, backward_list, a->sets, 1, 1, THREADS, l);
-	LAUNCH(b, backward_pages, a->sets * SPLIT, a->kv_heads, spans, THREADS, l);
-	LAUNCH(b, backward_queries, cuda_blocks(rows, WARPS), a->heads, 1, THREADS, l);
+	if (a->pages == DTYPE_BF16) {
+		LAUNCH(b, backward_pages_bf16, a->sets * SPLIT, a->kv_heads, spans, THREADS, l);
+		LAUNCH(b, backward_queries_bf16, cuda_blocks(rows, WARPS), a->heads, 1, THREADS, l);
+	} else {
+		LAUNCH(b, backward_pages, a->sets * SPLIT, a->kv_heads, spans, THREADS, l);
+		LAUNCH(b, backward_queries, cuda_blocks(rows, WARPS), a->heads, 1, THREADS, l);
+	}
 }

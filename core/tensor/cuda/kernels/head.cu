@@ -156,6 +156,7 @@ DEVICE void head_row(const struct head_launch *h, int64_t i, struct row_shared *
 		if (!h->backward && threadIdx.x == 0) a->logprob[t] = a->entropy[t] = 0;
 		return;
 	}
+	DEVICE_CHECK(a->target[t] < vocab);
 	if (threadIdx.x == 0 && a->forbidden && a->forbidden[t] >= 0) x[a->forbidden[t]] = -INFINITY;
 	block_sync();
 	row_shape(x, vocab, a->temperature, a->top_k, a->top_p, h->keys + (int64_t)blockIdx.x * h->room, h->room, r);
@@ -259,7 +260,37 @@ DEVICE int64_t row_greatest(const float *x, int64_t vocab, float max, struct row
 	block_sync();
 	for (int w = 0; w < THREADS / 32; w++) at = r->at[w] < at ? r->at[w] : at;
 	block_sync();
-	return at;
+	return at < vocab ? at : 0; /* logits that are not numbers have no greatest */
+}
+
+/* One thread goes on adding first[0..n), the piece of the row from `at` on, until the sum passes the goal. Eight terms at a time:
+ * none is negative, so that the sum passes within them when it is beyond at their end. Returns the sum. */
+DEVICE float piece_draw(struct row_shared *r, int64_t at, int n, float seen, float goal)
+{
+	enum { STEP = 8 };
+	int i = 0, last = -1;
+	for (; i + STEP <= n; i += STEP) {
+		float sum = seen;
+		int positive = last;
+		UNROLL
+		for (int k = 0; k < STEP; k++) {
+			sum += r->first[i + k];
+			positive = r->first[i + k] > 0 ? i + k : positive;
+		}
+		if (sum > goal) break;
+		seen = sum;
+		last = positive;
+	}
+	for (; i < n; i++) {
+		if (r->first[i] > 0) last = i;
+		seen += r->first[i];
+		if (seen > goal) {
+			r->keep = 1;
+			break;
+		}
+	}
+	if (last >= 0) r->pick = at + last;
+	return seen;
 }
 
 /* Inverse of the cumulative sum, in token order; the last kept token when rounding leaves a gap. */
@@ -273,11 +304,7 @@ DEVICE int64_t row_draw(const float *x, int64_t vocab, struct row_stats s, float
 		if (r->keep) break;
 		for (int i = (int)threadIdx.x; i < n; i += THREADS) r->first[i] = d_exp(x[at + i] - s.max);
 		block_sync();
-		for (int i = 0; threadIdx.x == 0 && i < n && !r->keep; i++) {
-			if (r->first[i] > 0) r->pick = at + i;
-			seen += r->first[i];
-			if (seen > goal) r->keep = 1;
-		}
+		if (threadIdx.x == 0) seen = piece_draw(r, at, n, seen, goal);
 	}
 	block_sync();
 	return r->pick;

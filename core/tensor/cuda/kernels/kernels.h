@@ -10,6 +10,7 @@ CUDA_API void K(embedding_forward)(struct backend *, struct tensor table, const 
 CUDA_API void K(embedding_backward)(struct backend *, struct tensor dtable, const int32_t *ids, struct tensor dy);
 CUDA_API void K(gather_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
 CUDA_API void K(scatter_add_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *rows);
+CUDA_API void K(round_bf16)(struct backend *, struct tensor to, const float *from);
 CUDA_API void K(add)(struct backend *, float *y, const float *x, int64_t n);
 CUDA_API void K(place_rows)(struct backend *, struct tensor y, struct tensor x, const int32_t *from, const int32_t *to, int64_t n);
 CUDA_API double K(sum_squares)(struct backend *, const float *x, int64_t n);

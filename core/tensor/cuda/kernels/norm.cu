@@ -1,12 +1,14 @@
 /* RMSNorm: y = w · x · rsqrt(mean(x²) + eps) (Zhang & Sennrich, 1910.07467), and
  * LayerNorm, which takes the mean away first (Ba et al., 1607.06450).
  *
- * Half a warp has a row: its lanes are the sixteen lanes of the CPU's kernel. The
- * weight gradient is one chain per channel over rows in order; its terms are
+ * Half a warp has a row: its lanes are the sixteen lanes of the CPU's kernel. A wide
+ * row has a block, which brings it to them piece by piece, so that a decoding step
+ * with its few rows does not wait for one load after the other; it changes no
+ * order. The weight gradient is one chain per channel over rows in order; its terms are
  * made in parallel, tile by tile, and added by one thread. */
 #include "core/tensor/cuda/kernels/columns.h"
 
-enum { THREADS = 128, ROWS = THREADS / 16 };
+enum { THREADS = 128, ROWS = THREADS / 16, WIDE = 512, PIECE = 1024 };
 
 struct norm_launch {
 	struct norm_args a;
@@ -33,11 +35,49 @@ KERNEL(norm_rows, struct norm_launch, THREADS)
 	}
 }
 
+struct wide_shared {
+	float piece[PIECE], sum;
+};
+
+/* Sum of x, or of (x − mean)², over a row by sixteen threads of the block; all have it. */
+DEVICE float wide_sum(const float *x, int64_t c, float mean, int squares, struct wide_shared *w)
+{
+	float s = 0;
+	for (int64_t at = 0; at < c; at += PIECE) {
+		int n = c - at < PIECE ? (int)(c - at) : PIECE;
+		block_sync();
+		for (int i = (int)threadIdx.x; i < n; i += THREADS) w->piece[i] = x[at + i];
+		block_sync();
+		for (int i = (int)threadIdx.x; threadIdx.x < 16 && i < n; i += 16) s = squares ? d_fma(w->piece[i] - mean, w->piece[i] - mean, s) : s + w->piece[i];
+	}
+	s = lanes_sum(s);
+	if (threadIdx.x == 0) w->sum = s;
+	block_sync();
+	return w->sum;
+}
+
+KERNEL(norm_wide, struct norm_launch, THREADS)
+{
+	SHARED struct wide_shared w;
+	const struct norm_args *a = &arg.a;
+	int64_t t = blockIdx.x, c = a->x.cols;
+	const float *x = (const float *)a->x.data + t * c;
+	float mean = a->mean ? wide_sum(x, c, 0, 0, &w) / (float)c : 0, *y = (float *)a->y.data + t * c;
+	float rstd = 1.0f / sqrtf(wide_sum(x, c, mean, 1, &w) / (float)c + a->eps);
+	if (a->rstd && threadIdx.x == 0) a->rstd[t] = rstd;
+	if (a->mean && threadIdx.x == 0) a->mean[t] = mean;
+	for (int64_t i = threadIdx.x; i < c; i += THREADS) {
+		float v = a->w[i] * ((x[i] - mean) * rstd);
+		y[i] = a->bias ? v + a->bias[i] : v;
+	}
+}
+
 CUDA_API void K(norm_forward)(struct backend *b, const struct norm_args *a)
 {
 	CHECK(a->x.rows == a->y.rows && a->x.cols == a->y.cols, "norm: x [%lld,%lld]", (long long)a->x.rows, (long long)a->x.cols);
 	struct norm_launch l = {*a, 0};
-	LAUNCH(b, norm_rows, cuda_blocks(a->x.rows, ROWS), 1, 1, THREADS, l);
+	if (a->x.cols >= WIDE) LAUNCH(b, norm_wide, a->x.rows, 1, 1, THREADS, l);
+	else LAUNCH(b, norm_rows, cuda_blocks(a->x.rows, ROWS), 1, 1, THREADS, l);
 }
 
 /* dx += rstd · (w·dy − x̂ · mean(w·dy·x̂)), x̂ = x·rstd; LayerNorm: rstd · (w·dy − mean(w·dy) − x̂ · mean(w·dy·x̂)),

@@ -68,10 +68,10 @@ DEVICE float product_b(const struct product *p, const struct product_tile *t, co
 	return p->b_half ? d_float_of((int)((uint32_t)((const uint16_t *)b)[at] << 16)) : ((const float *)b)[at];
 }
 
-/* B(k, column) and B(k + 1, column), k even: of bf16 weights in one load, where rows begin at even places. */
+/* B(k, column) and B(k + 1, column), k even: of bf16 weights in one load, where rows begin at whole words. */
 DEVICE void product_b_pair(const struct product *p, const struct product_tile *t, const void *b, int64_t column, int64_t k, float x[2])
 {
-	if (p->b_half && p->b_turned && ((p->b_row | p->b_expert) & 1) == 0 && column < p->n && k + 1 < t->k1) {
+	if (p->b_half && p->b_turned && ((p->b_row | p->b_expert) & 1) == 0 && ((uintptr_t)b & 3) == 0 && column < p->n && k + 1 < t->k1) {
 		int64_t at = p->groups == PRODUCT_ROWS ? t->expert * p->b_expert : 0;
 		uint32_t both = d_load_pair((const uint16_t *)b + at + column * p->b_row + k);
 		x[0] = d_float_of((int)(both << 16));

@@ -94,6 +94,36 @@ CUDA_API void K(add)(struct backend *b, float *y, const float *x, int64_t n)
 	LAUNCH(b, rows_add, cuda_blocks(n, THREADS), 1, 1, THREADS, l);
 }
 
+struct round_launch {
+	const float *from;
+	uint16_t *half; /* NULL: into `full` */
+	float *full;
+	int64_t n;
+};
+
+/* A thread has two numbers, which are one word where they become bf16. */
+KERNEL(rows_round, struct round_launch, THREADS)
+{
+	int64_t i = 2 * global_thread();
+	if (i >= arg.n) return;
+	int second = i + 1 < arg.n;
+	uint32_t both = d_bf16_pair(arg.from[i], second ? arg.from[i + 1] : 0);
+	if (arg.half) {
+		arg.half[i] = (uint16_t)both;
+		if (second) arg.half[i + 1] = (uint16_t)(both >> 16);
+	} else {
+		arg.full[i] = d_float_of((int)(both << 16));
+		if (second) arg.full[i + 1] = d_float_of((int)(both & 0xffff0000u));
+	}
+}
+
+CUDA_API void K(round_bf16)(struct backend *b, struct tensor to, const float *from)
+{
+	int half = to.dtype == DTYPE_BF16;
+	struct round_launch l = {from, half ? (uint16_t *)to.data : NULL, half ? NULL : (float *)to.data, to.rows * to.cols};
+	LAUNCH(b, rows_round, cuda_blocks(l.n, 2 * THREADS), 1, 1, THREADS, l);
+}
+
 struct columns_launch {
 	struct columns_args a;
 };

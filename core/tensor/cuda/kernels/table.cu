@@ -21,6 +21,7 @@ CUDA_API void K(cuda_table)(struct ops *t)
 	t->zero = K(cuda_zero);
 	t->reserve = K(cuda_reserve);
 	t->wait = K(cuda_wait);
+	t->round_bf16 = K(round_bf16);
 	t->weights_changed = K(cuda_weights_changed);
 	t->embedding_forward = K(embedding_forward);
 	t->embedding_backward = K(embedding_backward);
