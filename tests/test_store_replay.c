@@ -318,7 +318,7 @@ static void test_fault_points(void **state)
 		if (!WIFEXITED(status) || WEXITSTATUS(status) == 0) fail_msg("%s: no error, status %d", fault, status);
 		expect_digest(path, digest);
 	}
-	assert_int_equal(killed, 7 * 2 + 3);
+	assert_int_equal(killed, 9 * 2 + 3);
 }
 
 int main(void)
