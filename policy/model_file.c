@@ -66,20 +66,39 @@ static uint16_t to_f16(float x)
 	return (uint16_t)(sign | b >> 13);
 }
 
+/* Row r of a piece as f32: where it lies, or brought into `row`. */
+static const float *piece_row(const struct piece *x, int64_t r, int64_t rows, int64_t cols, float *row)
+{
+	if (!x->turned && !x->half) return x->data + r * cols;
+	int64_t from = x->turned ? r : r * cols, step = x->turned ? rows : 1;
+	if (x->half)
+		for (int64_t c = 0; c < cols; c++) row[c] = bf16_widen(x->half[from + c * step]);
+	else
+		for (int64_t c = 0; c < cols; c++) row[c] = x->data[from + c * step];
+	return row;
+}
+
+static void round_row(void *to, enum safetensors_dtype dtype, const float *from, int64_t n)
+{
+	uint16_t *half = to;
+	if (dtype == SAFETENSORS_F32) memcpy(to, from, (size_t)n * sizeof *from);
+	else if (dtype == SAFETENSORS_BF16)
+		for (int64_t c = 0; c < n; c++) half[c] = bf16_round(from[c]);
+	else
+		for (int64_t c = 0; c < n; c++) half[c] = to_f16(from[c]);
+}
+
 /* The bytes of a piece as they go to disk, a copy to free; NULL: they lie so already. */
 static void *piece_bytes(const struct piece *x, enum safetensors_dtype dtype)
 {
-	int64_t rows = x->shape[0], cols = x->ndim == 2 ? x->shape[1] : 1, n = rows * cols;
+	int64_t rows = x->ndim == 2 ? x->shape[0] : 1, cols = x->ndim == 2 ? x->shape[1] : x->shape[0];
+	size_t bytes = safetensors_dtype_bytes(dtype);
 	if (!x->turned && dtype == (x->half ? SAFETENSORS_BF16 : SAFETENSORS_F32)) return NULL;
-	void *copy = malloc((size_t)n * safetensors_dtype_bytes(dtype) + 1);
-	CHECK(copy, "out of memory to convert %s", x->name);
-	for (int64_t r = 0; r < rows; r++)
-		for (int64_t c = 0; c < cols; c++) {
-			int64_t from = x->turned ? c * rows + r : r * cols + c, at = r * cols + c;
-			float v = x->half ? bf16_widen(x->half[from]) : x->data[from];
-			if (dtype == SAFETENSORS_F32) ((float *)copy)[at] = v;
-			else ((uint16_t *)copy)[at] = dtype == SAFETENSORS_BF16 ? bf16_round(v) : to_f16(v);
-		}
+	char *copy = malloc((size_t)(rows * cols) * bytes + 1);
+	float *row = malloc((size_t)cols * sizeof *row + 1);
+	CHECK(copy && row, "out of memory to convert %s", x->name);
+	for (int64_t r = 0; r < rows; r++) round_row(copy + (size_t)(r * cols) * bytes, dtype, piece_row(x, r, rows, cols, row), cols);
+	free(row);
 	return copy;
 }
 

@@ -1,6 +1,7 @@
 /* One or several safetensors files seen as one set of tensors: opening a file or
  * a folder with an index, finding by name, converting; see safetensors.h. */
 #include "core/base/text.h"
+#include "core/tensor/bf16.h"
 #include "policy/safetensors_internal.h"
 
 #include <limits.h>
@@ -234,17 +235,23 @@ int safetensors_read_f32(const struct safetensors_tensor *t, float *out, struct 
 	const unsigned char *p = t->data;
 	size_t n = (size_t)t->elements;
 	uint32_t bits;
+	uint16_t half;
 	double wide;
 	char name[SAFETENSORS_SHOWN];
 	switch (t->dtype) {
 	case SAFETENSORS_F32:
 		if (n) memcpy(out, p, n * sizeof *out);
 		return 0;
-	case SAFETENSORS_F16:
 	case SAFETENSORS_BF16:
 		for (size_t i = 0; i < n; i++) {
-			bits = (uint32_t)p[2 * i] | (uint32_t)p[2 * i + 1] << 8;
-			bits = t->dtype == SAFETENSORS_BF16 ? bits << 16 : f16_to_f32(bits);
+			memcpy(&half, p + 2 * i, sizeof half);
+			out[i] = bf16_widen(half);
+		}
+		return 0;
+	case SAFETENSORS_F16:
+		for (size_t i = 0; i < n; i++) {
+			memcpy(&half, p + 2 * i, sizeof half);
+			bits = f16_to_f32(half);
 			memcpy(out + i, &bits, sizeof bits);
 		}
 		return 0;

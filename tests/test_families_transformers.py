@@ -14,6 +14,7 @@ import python_kit
 
 python_kit.need("torch", "transformers")
 import torch  # noqa: E402
+import transformers  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
@@ -86,6 +87,36 @@ class Families(unittest.TestCase):
                 self.assertLessEqual(rms(got, there), 2e-2, name)
                 self.assertLessEqual(rms(got, exact), 1e-2, name)
                 self.assertGreater(rms(got, exact), 1e-5, name)
+
+    def test_classifiers_both_ways(self):
+        """A classifier saved there, written again here, and loaded there: the same score, and the same names in the file."""
+        common = dict(vocab_size=96, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64,
+                      intermediate_size=48, num_labels=1, initializer_range=0.2, bos_token_id=None, eos_token_id=None, pad_token_id=0)
+        latent = dict(q_lora_rank=None, kv_lora_rank=12, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=8, n_routed_experts=4, n_shared_experts=1,
+                      num_experts_per_tok=2, moe_intermediate_size=16, first_k_dense_replace=1, topk_method="greedy")
+        configs = [transformers.GPT2Config(vocab_size=96, n_embd=32, n_layer=2, n_head=2, n_positions=64, num_labels=1, initializer_range=0.2, bos_token_id=None,
+                                           eos_token_id=None, pad_token_id=0),
+                   transformers.LlamaConfig(**common), transformers.GPTNeoXConfig(**{k: v for k, v in common.items() if k != "num_key_value_heads"}),
+                   transformers.MixtralConfig(num_local_experts=4, **common),
+                   transformers.Qwen3MoeConfig(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, head_dim=16, **common),
+                   transformers.DeepseekV2Config(**latent, **common)]
+        line = torch.tensor([[5, 17, 60, 42, 9]])
+        for config in configs:
+            with self.subTest(config.model_type), tempfile.TemporaryDirectory() as folder, torch.no_grad():
+                kind, start, out = transformers.AutoModelForSequenceClassification, os.path.join(folder, "start"), os.path.join(folder, "out")
+                torch.manual_seed(4)
+                try:
+                    model = kind.from_config(config).eval()
+                except ValueError:
+                    print(f"{config.model_type}: this transformers has no classifier")
+                    continue
+                model.save_pretrained(start)
+                done = tenfold("model", "convert", start, out)
+                self.assertEqual(done.status, 0, done.err)
+                self.assertTrue(json.loads(tenfold("model", "info", out, "--json").out)["score_head"])
+                again, told = kind.from_pretrained(out, dtype=torch.float32, output_loading_info=True)
+                self.assertFalse(told["missing_keys"] or told["unexpected_keys"], told)
+                self.near(again.eval()(line).logits, model(line).logits, config.model_type)
 
     def run_family(self, family):
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
