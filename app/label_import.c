@@ -63,8 +63,14 @@ static int take_record(void *ctx, const struct data_record *r, struct err *e)
 		ranked &= r->rank[i] > 0;
 	}
 	snprintf(where, sizeof where, "%s line %llu", r->file, (unsigned long long)r->line);
-	json_t *record = json_pack("{s:s,s:o,s:o}", "prompt", cell(m, r->prompt), "candidates", candidates, "labels", ranked ? json_pack("[o]", ranking("imported", ranks)) : json_array());
-	if (!ranked) json_decref(ranks);
+	json_t *labels = json_array();
+	if (ranked) {
+		json_t *label = ranking(r->person && r->person[0] ? cell(m, r->person) : "imported", ranks);
+		json_object_set_new(label, "strength", json_integer(r->strength));
+		json_object_set_new(label, "criterion", json_integer(r->criterion));
+		json_array_append_new(labels, label);
+	} else json_decref(ranks);
+	json_t *record = json_pack("{s:s,s:o,s:o}", "prompt", cell(m, r->prompt), "candidates", candidates, "labels", labels);
 	int rc = record ? put(m, record, where, e) : err_set(e, ERR_FORMAT, "%s: not valid text", where);
 	json_decref(record);
 	return rc;

@@ -7,6 +7,7 @@
  *   prompt                      a prompt
  *   text                        plain text
  *   answer, key                 with any of them (see data.h)
+ *   person, strength, criterion with a comparison: whose label it is (see data.h)
  *
  * Without a list the roles are the columns of these names. Two columns exist in
  * every file: @file is its name without ending as words ("a-b_c.csv": "a b: c"
@@ -14,10 +15,12 @@
  * compared without a leading # (some headers begin so). */
 #include "store/data_rows.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-enum role { PROMPT, COMPLETION, CHOSEN, REJECTED, A, B, LABEL, TEXT, ANSWER, KEY, ROLES };
-static const char *const role_names[ROLES] = {"prompt", "completion", "chosen", "rejected", "a", "b", "label", "text", "answer", "key"};
+enum role { PROMPT, COMPLETION, CHOSEN, REJECTED, A, B, LABEL, TEXT, ANSWER, KEY, PERSON, STRENGTH, CRITERION, ROLES };
+static const char *const role_names[ROLES] = {"prompt", "completion", "chosen", "rejected", "a", "b", "label", "text", "answer", "key",
+	"person", "strength", "criterion"};
 
 enum { NONE = -1, OF_FILE = -2, OF_TOPIC = -3, COLUMN_BYTES = 64 };
 
@@ -43,7 +46,7 @@ static int take_part(struct data_reader *r, const struct data_rows *header, stru
 	if (!equals) return err_set(r->e, ERR_FORMAT, "columns: '%s' is not role=column", part);
 	*equals = 0;
 	while (role < ROLES && strcmp(role_names[role], part)) role++;
-	if (role == ROLES) return err_set(r->e, ERR_FORMAT, "columns: there is no role '%s'; there are prompt, completion, chosen, rejected, a, b, label, text, answer, key", part);
+	if (role == ROLES) return err_set(r->e, ERR_FORMAT, "columns: there is no role '%s'; there are prompt, completion, chosen, rejected, a, b, label, text, answer, key, person, strength, criterion", part);
 	c->at[role] = find_column(header, equals + 1);
 	if (c->at[role] == NONE) return err_set(r->e, ERR_FORMAT, "%s: its header has no column '%s'", r->files[r->file], equals + 1);
 	snprintf(c->name[role], COLUMN_BYTES, "%s", equals + 1);
@@ -112,6 +115,15 @@ static int label_of(const struct columns *c, const char *v)
 	return !strcasecmp(v, "tie") || !strcmp(v, "=") ? 0 : -1;
 }
 
+/* A number of a label: 0 without its column. */
+static int small(const char *v, uint32_t *out)
+{
+	char *end = NULL;
+	unsigned long x = v && v[0] >= '0' && v[0] <= '9' ? strtoul(v, &end, 10) : 0;
+	*out = (uint32_t)x;
+	return !v || (end && !*end && x <= 1000);
+}
+
 static int take_pair(struct data_reader *r, const struct data_rows *s, const struct columns *c, struct data_record *x)
 {
 	x->kind = DATA_GROUP;
@@ -130,6 +142,9 @@ static int take_pair(struct data_reader *r, const struct data_rows *s, const str
 		if (better == 0) x->rank[1] = 1;
 	}
 	if (!strcmp(x->completion[0], x->completion[1])) return data_bad(r, "chosen and rejected are the same", NULL);
+	x->person = value(r, s, c, PERSON);
+	if (!small(value(r, s, c, STRENGTH), &x->strength)) return data_bad(r, "the strength is not a whole number from 0 to 1000", value(r, s, c, STRENGTH));
+	if (!small(value(r, s, c, CRITERION), &x->criterion)) return data_bad(r, "the criterion is not a whole number from 0 to 1000", value(r, s, c, CRITERION));
 	return data_emit(r, x);
 }
 

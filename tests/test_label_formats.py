@@ -80,11 +80,7 @@ try:
             f.write(first)
         run("import", folder, "--name", form, "--from", path, "--format", form.split("-")[0])
         again = export(folder, form, form)
-        if form == "csv":
-            cut = lambda text: sorted(line.rsplit(",", 3)[0] for line in text.replace("\r\n", "\n").split("\n"))
-            expect("csv: pairs and ties", cut(again), cut(first))
-        else:
-            expect(form + ": the same lines", again, first)
+        expect(form + ": the same lines", again, first)
     table = export(server.folder, "csv", "Round")
     expect("formulas", [c for c in ('"=cmd', '"+1"', '"-1"', '"@x"') if c in table], [])
     expect("neutral", "\"'=cmd|' /C calc'!A0\"" in table and "\"'+1\"" in table, True)
