@@ -50,28 +50,41 @@ static const char *cell(const struct importing *m, const char *text)
 	return m->table && text[0] == '\'' && text[1] && strchr("=+-@\t\r'", text[1]) ? text + 1 : text;
 }
 
+/* A number of a label as a table has it; left as it is where it has none. */
+static int number(const char *text, const char *what, const char *where, json_int_t *out, struct err *e)
+{
+	char *end = NULL;
+	if (!text || !text[0]) return 0;
+	*out = strtol(text, &end, 10);
+	return *end || *out < 0 || *out > 1000 ? err_set(e, ERR_FORMAT, "%s: the %s is '%.40s', not a whole number from 0 to 1000; --columns leaves it out", where, what, text) : 0;
+}
+
 static int take_record(void *ctx, const struct data_record *r, struct err *e)
 {
 	struct importing *m = ctx;
 	char where[PATH_MAX + 40];
-	json_t *candidates = json_array(), *ranks = json_array();
+	json_int_t strength = 0, criterion = 0;
 	int ranked = 1;
 	if (r->kind != DATA_GROUP) return 0;
+	snprintf(where, sizeof where, "%s line %llu", r->file, (unsigned long long)r->line);
+	int rc = number(r->strength, "strength", where, &strength, e);
+	if (rc == 0) rc = number(r->criterion, "criterion", where, &criterion, e);
+	if (rc < 0) return rc;
+	json_t *candidates = json_array(), *ranks = json_array();
 	for (uint32_t i = 0; i < r->count; i++) {
 		json_array_append_new(candidates, json_string(cell(m, r->completion[i])));
 		json_array_append_new(ranks, json_integer(r->rank[i]));
 		ranked &= r->rank[i] > 0;
 	}
-	snprintf(where, sizeof where, "%s line %llu", r->file, (unsigned long long)r->line);
 	json_t *labels = json_array();
 	if (ranked) {
 		json_t *label = ranking(r->person && r->person[0] ? cell(m, r->person) : "imported", ranks);
-		json_object_set_new(label, "strength", json_integer(r->strength));
-		json_object_set_new(label, "criterion", json_integer(r->criterion));
+		json_object_set_new(label, "strength", json_integer(strength));
+		json_object_set_new(label, "criterion", json_integer(criterion));
 		json_array_append_new(labels, label);
 	} else json_decref(ranks);
 	json_t *record = json_pack("{s:s,s:o,s:o}", "prompt", cell(m, r->prompt), "candidates", candidates, "labels", labels);
-	int rc = record ? put(m, record, where, e) : err_set(e, ERR_FORMAT, "%s: not valid text", where);
+	rc = record ? put(m, record, where, e) : err_set(e, ERR_FORMAT, "%s: not valid text", where);
 	json_decref(record);
 	return rc;
 }

@@ -35,8 +35,7 @@ struct data_record {
 	double margin[GROUP_MAX];          /* [ranked-1], in the order of rank: how much better than the next; NaN: unknown */
 	const char *answer;                /* number that a right completion ends with; NULL: none */
 	const char *key;                   /* records of one key are on one side of a split; NULL: the prompt is the key */
-	const char *person;                /* who ranked the group; NULL: it does not say */
-	uint32_t strength, criterion;      /* of that label, as in labels.h; 0: none, the first */
+	const char *person, *strength, *criterion; /* of the label that ranked the group, as the file has them; NULL: it does not say */
 	const char *file;
 	uint64_t line;                     /* where the record begins, from 1 */
 };

@@ -15,7 +15,6 @@
  * compared without a leading # (some headers begin so). */
 #include "store/data_rows.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum role { PROMPT, COMPLETION, CHOSEN, REJECTED, A, B, LABEL, TEXT, ANSWER, KEY, PERSON, STRENGTH, CRITERION, ROLES };
@@ -115,15 +114,6 @@ static int label_of(const struct columns *c, const char *v)
 	return !strcasecmp(v, "tie") || !strcmp(v, "=") ? 0 : -1;
 }
 
-/* A number of a label: 0 without its column. */
-static int small(const char *v, uint32_t *out)
-{
-	char *end = NULL;
-	unsigned long x = v && v[0] >= '0' && v[0] <= '9' ? strtoul(v, &end, 10) : 0;
-	*out = (uint32_t)x;
-	return !v || (end && !*end && x <= 1000);
-}
-
 static int take_pair(struct data_reader *r, const struct data_rows *s, const struct columns *c, struct data_record *x)
 {
 	x->kind = DATA_GROUP;
@@ -143,8 +133,8 @@ static int take_pair(struct data_reader *r, const struct data_rows *s, const str
 	}
 	if (!strcmp(x->completion[0], x->completion[1])) return data_bad(r, "chosen and rejected are the same", NULL);
 	x->person = value(r, s, c, PERSON);
-	if (!small(value(r, s, c, STRENGTH), &x->strength)) return data_bad(r, "the strength is not a whole number from 0 to 1000", value(r, s, c, STRENGTH));
-	if (!small(value(r, s, c, CRITERION), &x->criterion)) return data_bad(r, "the criterion is not a whole number from 0 to 1000", value(r, s, c, CRITERION));
+	x->strength = value(r, s, c, STRENGTH);
+	x->criterion = value(r, s, c, CRITERION);
 	return data_emit(r, x);
 }
 

@@ -68,6 +68,9 @@ static inline int data_kit_record(void *ctx, const struct data_record *r, struct
 	x->prompt = arena_strdup(k->arena, r->prompt);
 	x->answer = r->answer ? arena_strdup(k->arena, r->answer) : NULL;
 	x->key = r->key ? arena_strdup(k->arena, r->key) : NULL;
+	x->person = r->person ? arena_strdup(k->arena, r->person) : NULL;
+	x->strength = r->strength ? arena_strdup(k->arena, r->strength) : NULL;
+	x->criterion = r->criterion ? arena_strdup(k->arena, r->criterion) : NULL;
 	for (uint32_t i = 0; i < r->count; i++) x->completion[i] = arena_strdup(k->arena, r->completion[i]);
 	return 0;
 }

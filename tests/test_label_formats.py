@@ -102,6 +102,11 @@ try:
         f.write('{"prompt": "p", "candidates": ["a", "b"]}\n{"prompt": "p", "candidates": ["a"]}\n')
     expect("bad line", "bad.jsonl line 2" in run("import", folder, "--name", "bad", "--from", os.path.join(folder, "bad.jsonl"), status=2), True)
     run("export", folder, "--name", "bad", status=1)
+    with open(os.path.join(folder, "bad.csv"), "w", encoding="utf-8") as f:
+        f.write("prompt,a,b,label,strength\np,x,y,a,2\nq,x,y,b,strong\n")
+    said = run("import", folder, "--name", "bad", "--from", os.path.join(folder, "bad.csv"), "--format", "csv", status=2)
+    expect("bad strength", "bad.csv line 3" in said and "strength" in said, True)
+    run("export", folder, "--name", "bad", status=1)
     if os.path.exists(SHARED):
         path = os.path.join(folder, "hh-real")
         with gzip.open(SHARED, "rt", encoding="utf-8") as f:
